@@ -1,0 +1,115 @@
+# Copyright (c) 2026, progressive.delivery contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""What is observed of a service while traffic moves: the values that every source of observations gives, and its protocol.
+
+Counts add up: over endpoints, over polls, over sources of one metric. Ratios and quantiles are never added or averaged; they
+are made from the sums and from the single latencies, and only in ``_analysis``.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, field
+
+REQUESTS = 'requests'
+"""The metric that the service's own requests are counted under; a source may count other things under other names."""
+
+LATENCY = 'latency'
+"""The latencies of the service's own requests: they travel in the blocks of ``REQUESTS``."""
+
+COUNTS = 'counts'
+"""Kind of a metric whose blocks carry ``requests`` and ``bad``."""
+LATENCIES = 'latencies'
+"""Kind of a metric whose blocks carry ``latencies_ms``, and ``waiting`` where the source can tell."""
+GAUGE = 'gauge'
+"""Kind of a metric that has one value a poll and arm, in ``Reading.gauges``."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """What one arm did behind one endpoint between two polls of one source."""
+
+    arm: str
+    endpoint: str
+    """Name of the endpoint; ``''`` where a source sees the arm as a whole (Prometheus)."""
+    metric: str = REQUESTS
+    seconds: float = 0.0
+    """Length of the block."""
+    requests: int = 0
+    """Finished in the block, well or badly."""
+    bad: int = 0
+    """Those of *requests* that failed."""
+    latencies_ms: tuple[float, ...] = ()
+    """One of each finished request that the source saw with a valid timer, in order of their end; may be fewer than *requests*."""
+    unseen: int = 0
+    """Requests whose latency the source knows to be missing from *latencies_ms*: above its cap, or without a valid timer."""
+    waiting: tuple[tuple[float, int], ...] = ()
+    """Requests begun and not finished at the end of the block: pairs ``(ms, n)``, "n of them have surely waited at least ms",
+    with rising ms and falling n. A state at the end of the block, so the last block alone tells who waits now."""
+
+    def waiting_over(self, limit_ms: float) -> int:
+        """Returns how many requests have surely waited *limit_ms* or longer at the end of the block."""
+        return max((count for ms, count in self.waiting if ms >= limit_ms), default=0)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One poll of one source. A pair (arm, endpoint) without a block has no data in this poll."""
+
+    blocks: tuple[Block, ...] = ()
+    gauges: t.Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """``{(metric, arm): value}``; a value that is missing was not there to read. ``''`` is the arm of a value of the whole service."""
+    errors: tuple[str, ...] = ()
+    """A sentence for each endpoint or query that did not answer; what the others said still counts."""
+    notes: tuple[str, ...] = ()
+    """Sentences that a person should read and that take nothing from the data: counters began anew, events may have been lost."""
+
+
+class Source(t.Protocol):
+    """A place that observations come from. One event loop, one poll at a time."""
+
+    name: str
+    """As conditions name it: ``router``, ``prometheus``, ``http``, or what the user called it."""
+    metrics: t.Mapping[str, str]
+    """What it offers: ``{metric: kind}``, kind being COUNTS, LATENCIES or GAUGE. A name of kind COUNTS or LATENCIES is the
+    ``metric`` of blocks. ``LATENCY`` is the exception: it names the latencies that the blocks of ``REQUESTS`` carry."""
+
+    async def open(self) -> None:
+        """Gets ready. What cannot ever work (a name that an endpoint does not know) raises DeliveryError with a sentence."""
+
+    async def poll(self, now: float) -> Reading:
+        """Returns what happened since the poll before. *now* is monotonic seconds.
+
+        The first poll sets the mark that the second one counts from: it has gauges and no blocks. Never raises for an endpoint
+        that does not answer: that is an element of ``errors``.
+        """
+
+    async def close(self) -> None:
+        """Ends every connection; may be called twice, and without ``open``."""
+
+
+def add_up(blocks: t.Iterable[Block], endpoint: str = '') -> Block | None:
+    """Returns the sum of *blocks* of one arm and metric over endpoints and polls; None of none.
+
+    Blocks of the same endpoint follow one another, so their seconds add; blocks of several endpoints run side by side, so the
+    longest run counts. ``waiting`` is that of the last block of each endpoint. Give blocks in order of time.
+    """
+    blocks = list(blocks)
+    if not blocks:
+        return None
+    last = {block.endpoint: block for block in blocks}
+    seconds = dict.fromkeys(last, 0.0)
+    for block in blocks:
+        seconds[block.endpoint] += block.seconds
+    steps = sorted({ms for block in last.values() for ms, _n in block.waiting})
+    return Block(
+        arm=blocks[0].arm, endpoint=endpoint, metric=blocks[0].metric, seconds=max(seconds.values()),
+        requests=sum(block.requests for block in blocks), bad=sum(block.bad for block in blocks),
+        latencies_ms=tuple(value for block in blocks for value in block.latencies_ms),
+        unseen=sum(block.unseen for block in blocks),
+        waiting=tuple((ms, sum(block.waiting_over(ms) for block in last.values())) for ms in steps))
