@@ -46,6 +46,9 @@ class Block:
     """Those of *requests* that failed."""
     latencies_ms: tuple[float, ...] = ()
     """One of each finished request that the source saw with a valid timer, in order of their end; may be fewer than *requests*."""
+    gave_up_ms: tuple[float, ...] = ()
+    """How long each client waited that left before there was an answer: a lower bound of a latency nobody will know. Longer than a
+    limit, it counts as slow; shorter, it says nothing."""
     unseen: int = 0
     """Requests whose latency the source knows to be missing from *latencies_ms*: above its cap, or without a valid timer."""
     waiting: tuple[tuple[float, int], ...] = ()
@@ -111,5 +114,6 @@ def add_up(blocks: t.Iterable[Block], endpoint: str = '') -> Block | None:
         arm=blocks[0].arm, endpoint=endpoint, metric=blocks[0].metric, seconds=max(seconds.values()),
         requests=sum(block.requests for block in blocks), bad=sum(block.bad for block in blocks),
         latencies_ms=tuple(value for block in blocks for value in block.latencies_ms),
+        gave_up_ms=tuple(value for block in blocks for value in block.gave_up_ms),
         unseen=sum(block.unseen for block in blocks),
         waiting=tuple((ms, sum(block.waiting_over(ms) for block in last.values())) for ms in steps))
