@@ -1,0 +1,137 @@
+# Copyright (c) 2026, progressive.delivery contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""What C(rollout_plan) and C(rollout_record) do: the options of both, and the record of one rollout."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.progressive.delivery.plugins.module_utils._duration import format_duration
+from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal, read_journal
+from ansible_collections.progressive.delivery.plugins.module_utils._lock import Holder, Lock
+from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name, check_token
+from ansible_collections.progressive.delivery.plugins.module_utils._plan import STRATEGIES
+from ansible_collections.progressive.delivery.plugins.module_utils._split import format_share
+from ansible_collections.progressive.delivery.plugins.module_utils._summary import render, summarize
+
+PLAN_SPEC: dict[str, t.Any] = {
+    'service': {'type': 'str', 'required': True},
+    'version': {'type': 'str', 'required': True},
+    'strategy': {'type': 'str', 'default': 'hybrid', 'choices': list(STRATEGIES)},
+    'canary_stages': {'type': 'raw', 'default': []},
+    'blue_green_stages': {'type': 'raw', 'default': []},
+    'arms': {'type': 'dict', 'required': True},
+    'stable': {'type': 'str'},
+    'canary_arm': {'type': 'str'},
+    'target_arm': {'type': 'str'},
+    'conditions': {'type': 'list', 'elements': 'dict', 'required': True},
+    'interval': {'type': 'raw', 'default': 10},
+    'warm_up': {'type': 'raw', 'default': 0},
+    'info': {'type': 'dict', 'required': True},
+    'force': {'type': 'bool', 'default': False},
+}
+
+RECORD_SPEC: dict[str, t.Any] = {
+    'state': {'type': 'str', 'required': True, 'choices': ['started', 'stage_started', 'stage_finished', 'finished']},
+    'service': {'type': 'str', 'required': True},
+    'rollout': {'type': 'str', 'required': True},
+    'state_dir': {'type': 'path', 'required': True},
+    'by': {'type': 'str', 'default': 'unknown'},
+    'force': {'type': 'bool', 'default': False},
+    'plan': {'type': 'dict'},
+    'previous_version': {'type': 'str'},
+    'stage': {'type': 'dict'},
+    'moved': {'type': 'dict', 'default': {}},
+    'gate': {'type': 'dict', 'default': {}},
+    'outcome': {'type': 'str', 'choices': ['promoted', 'rolled_back', 'failed']},
+    'reason': {'type': 'str', 'default': ''},
+}
+
+
+class Record:
+    """The lock and the journal of one rollout under ``<state_dir>/<service>/``. Check mode reads and writes nothing."""
+
+    def __init__(self, options: t.Mapping[str, t.Any], holder: Holder, check_mode: bool) -> None:
+        self.options = options
+        self.holder = holder
+        self.check_mode = check_mode
+        folder = os.path.join(options['state_dir'], check_name('service', options['service']))
+        self.lock = Lock(os.path.join(folder, 'lock'))
+        self.path = os.path.join(folder, '%s.jsonl' % check_token('rollout', options['rollout']))
+        self.journal = Journal(None if check_mode else self.path, options['rollout'])
+
+    def run(self) -> dict[str, t.Any]:
+        """Does what ``state`` asks for; returns the task's result, with ``say`` for what a person should see."""
+        return {'changed': False, 'journal': self.path, 'rollout': self.options['rollout'], **getattr(self, '_' + self.options['state'])()}
+
+    def _started(self) -> dict[str, t.Any]:
+        plan = self.options['plan']
+        if not self.check_mode:
+            self.lock.acquire(self.holder, self.options['force'])
+            self.journal.write(
+                'rollout_started', strict=True, service=plan['service'], version=plan['version'], strategy=plan['strategy'],
+                previous_version=self.options['previous_version'], stable=plan['stable'], target=plan['target'], by=self.options['by'],
+                stages=len(plan['stages']), plan=[{k: s[k] for k in ('index', 'name', 'arm', 'share_bp', 'bake_s')} for s in plan['stages']])
+            self._point_latest()
+        return {'say': [_plan_text(plan, self.options, self.check_mode)]}
+
+    def _stage_started(self) -> dict[str, t.Any]:
+        stage, plan = self.options['stage'], self.options['plan']
+        self.journal.write('stage_started', **_stage_fields(stage, plan))
+        watch = 'would be watched' if self.check_mode else 'watched'
+        return {'say': ['\nStage %d of %d: %s for %s, %s every %s' % (
+            stage['index'], len(plan['stages']), _titled(stage), format_duration(stage['bake_s']), watch, format_duration(stage['interval_s']))]}
+
+    def _stage_finished(self) -> dict[str, t.Any]:
+        stage, plan, gate, moved = (self.options[k] for k in ('stage', 'plan', 'gate', 'moved'))
+        arms = gate.get('arms') or {}
+        self.journal.write(
+            'stage_finished', **_stage_fields(stage, plan), configured_bp=_agreed(moved.get('configured') or {}), endpoints=moved.get('configured'),
+            observed_bp=gate.get('observed_bp'), requests=sum(arm.get('requests', 0) for arm in arms.values()), arms=arms,
+            verdict=gate.get('verdict'), reason=gate.get('reason') or gate.get('msg'), samples=gate.get('samples'), duration_s=gate.get('duration'),
+            conditions=gate.get('conditions'))
+        return {}
+
+    def _finished(self) -> dict[str, t.Any]:
+        if self.check_mode:
+            return {}
+        self.journal.write('rollout_finished', outcome=self.options['outcome'], reason=self.options['reason'])
+        self.lock.release(self.options['rollout'])
+        summary = summarize(read_journal(self.path))
+        return {'summary': summary, 'say': [render(summary, self.path)]}
+
+    def _point_latest(self) -> None:
+        link = os.path.join(os.path.dirname(self.path), 'latest.jsonl')
+        temporary = '%s.%d' % (link, os.getpid())
+        os.symlink(os.path.basename(self.path), temporary)
+        os.replace(temporary, link)
+
+
+def _stage_fields(stage: t.Mapping[str, t.Any], plan: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    requested = {stage['arm']: stage['share_bp'], plan['stable']: 10_000 - stage['share_bp']}
+    return {'index': stage['index'], 'name': stage['name'], 'label': stage['label'], 'arm': stage['arm'], 'requested_bp': requested, 'bake_s': stage['bake_s']}
+
+
+def _agreed(configured: t.Mapping[str, t.Mapping[str, int]]) -> dict[str, int] | None:
+    """Returns what all endpoints have stored, or None when they differ: then the single ones tell."""
+    values = list(configured.values())
+    return dict(values[0]) if values and all(value == values[0] for value in values) else None
+
+
+def _titled(stage: t.Mapping[str, t.Any]) -> str:
+    return stage['label'] if stage['name'] == stage['label'] else '%s (%s)' % (stage['name'], stage['label'])
+
+
+def _plan_text(plan: t.Mapping[str, t.Any], options: t.Mapping[str, t.Any], check_mode: bool) -> str:
+    lines = ['', '%s %s → %s, %s%s' % (plan['service'], options['previous_version'] or '?', plan['version'], plan['strategy'].replace('_', '-'),
+                                       ' (check mode: nothing will be changed)' if check_mode else ''),
+             '  stable on %s, rollout %s by %s' % (plan['stable'], options['rollout'], options['by'])]
+    lines += ['  %d. %-12s %8s for %s' % (stage['index'], stage['arm'], format_share(stage['share_bp']), format_duration(stage['bake_s']))
+              for stage in plan['stages']]
+    return '\n'.join(lines)
