@@ -55,11 +55,12 @@ def target_arm(arms: t.Collection[str], stable: str, canary: str | None, wanted:
 
 def make_plan(service: str, version: str, strategy: str, stages: t.Mapping[str, object], arms: t.Collection[str], stable: str,
               conditions: t.Sequence[t.Mapping[str, t.Any]], canary: str | None = None, target: str | None = None,
-              interval: object = 10, warm_up: object = 0) -> dict[str, t.Any]:
-    """Returns ``{stable, canary, target, candidates, stages}`` for a rollout of *version*.
+              interval: object = 10, warm_up: object = 0, settle: object = 0) -> dict[str, t.Any]:
+    """Returns ``{stable, canary, target, candidates, stages, settle...}`` for a rollout of *version*.
 
     *stages* maps a role (``canary``, ``blue_green``) to its stages; *conditions* apply to every stage, and a stage's own
-    conditions replace those of the same name. Each planned stage has ``index`` (from 1), ``role``, ``name``, ``label``,
+    conditions replace those of the same name; *settle* is how long the candidates' servers must stay up before the first stage.
+    Each planned stage has ``index`` (from 1), ``role``, ``name``, ``label``,
     ``arm``, ``share_bp``, ``split``, ``bake_s``, ``interval_s``, ``warm_up_s``, ``conditions`` and ``promotes``.
 
     Raises BadInput for a stage list that goes down or does not end at 100 %, an unknown arm, and all else that is wrong.
@@ -85,9 +86,13 @@ def make_plan(service: str, version: str, strategy: str, stages: t.Mapping[str, 
         for stage in raw:
             planned.append(_plan_stage(stage, role, len(planned) + 1, names, arms, stable, conditions, interval, warm_up))
     _check_order(planned)
+    candidates = list(dict.fromkeys(stage['arm'] for stage in planned))
+    settle_s = parse_duration(settle, 'settle')
     return {
         'service': service, 'version': version, 'strategy': strategy, 'stable': stable, 'canary': names['canary'], 'target': goal,
-        'candidates': list(dict.fromkeys(stage['arm'] for stage in planned)), 'stages': planned,
+        'candidates': candidates, 'stages': planned,
+        'settle_s': settle_s, 'settle_interval_s': min(parse_duration(interval, 'interval'), settle_s) or 1.0,
+        'settle_conditions': [{'name': 'servers of %s' % arm, 'metric': 'servers_up_ratio', 'arm': arm, 'abort_below': 1.0} for arm in candidates],
     }
 
 

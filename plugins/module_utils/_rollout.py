@@ -33,6 +33,7 @@ PLAN_SPEC: dict[str, t.Any] = {
     'conditions': {'type': 'list', 'elements': 'dict', 'required': True},
     'interval': {'type': 'raw', 'default': 10},
     'warm_up': {'type': 'raw', 'default': 0},
+    'settle': {'type': 'raw', 'default': 0},
     'info': {'type': 'dict', 'required': True},
     'force': {'type': 'bool', 'default': False},
 }
@@ -90,6 +91,9 @@ class Record:
 
     def _stage_finished(self) -> dict[str, t.Any]:
         stage, plan, gate, moved = (self.options[k] for k in ('stage', 'plan', 'gate', 'moved'))
+        # The role's registered results outlive a stage: one that failed to move its traffic must not borrow the gate of the stage before.
+        gate = gate if gate.get('stage') == stage['label'] else {}
+        moved = moved if gate or moved.get('failed') else {}
         arms = gate.get('arms') or {}
         self.journal.write(
             'stage_finished', **_stage_fields(stage, plan), configured_bp=_agreed(moved.get('configured') or {}), endpoints=moved.get('configured'),

@@ -75,6 +75,10 @@ options:
     description: Time at the beginning of a stage that is not judged, for a stage that names none.
     type: raw
     default: 0
+  settle:
+    description: How long the servers of the candidates must stay up before the first stage.
+    type: raw
+    default: 0
   info:
     description: What M(progressive.delivery.traffic_weight_info) returned.
     type: dict
