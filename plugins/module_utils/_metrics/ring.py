@@ -1,0 +1,176 @@
+# Copyright (c) 2026, progressive.delivery contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""The events of a HAProxy ring, followed as they happen (management manual 9.3, ``show events <ring> -w -n``).
+
+HAProxy ends such a connection when it is stopped, reloaded or told to (``stats timeout``). The reader then connects again, asks
+for all that the ring still holds, and goes on after the last line that it had; only when that line is gone may events be lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import typing as t
+from collections import deque
+from dataclasses import dataclass, field
+
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Refused
+from ansible_collections.progressive.delivery.plugins.module_utils._haproxy.client import Address, Runtime
+from ansible_collections.progressive.delivery.plugins.module_utils._haproxy.logline import LogLine, parse_line
+from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name
+
+EVENTS_MAX = 50_000
+"""Events kept between two polls: some 15 MB. Later ones of that interval are counted and not kept."""
+
+_LINE_MAX = 65_536
+_REMEMBERED = 32
+_RESUME_S = 0.5
+_PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_DROPPED = re.compile(rb'(\d{1,10}) events? dropped')
+
+
+@dataclass
+class Events:
+    """What a ring gave between two calls of ``take``."""
+
+    lines: list[LogLine] = field(default_factory=list)
+    over: int = 0
+    """Events of watched backends beyond EVENTS_MAX."""
+    foreign: int = 0
+    """Lines that are not in the HTTP log format."""
+    lost: list[str] = field(default_factory=list)
+    """A sentence for each time that events may have been lost."""
+
+
+class RingReader:
+    """Follows *ring* of the process at *address*; keeps the lines of *backends* only. One event loop."""
+
+    def __init__(self, address: Address, ring: str, backends: t.Iterable[str], clock: t.Callable[[], float] = time.monotonic) -> None:
+        self.address = address
+        self.ring = check_name('ring', ring)
+        self._backends = frozenset(backends)
+        self._clock = clock
+        self._events = Events()
+        self._last: deque[bytes] = deque(maxlen=_REMEMBERED)
+        # Lines of a new connection that may have been read from the one before; None once that is settled.
+        self._replay: list[bytes] | None = None
+        self._replay_since = 0.0
+        self._problem = ''
+        self._task: asyncio.Task | None = None
+        self._following = asyncio.Event()
+
+    async def check(self, deadline: float) -> None:
+        """Raises BadInput when the process has no such ring, Unreachable when it cannot be asked."""
+        reply, = await Runtime(self.address, deadline).ask('show events')
+        rings = re.findall(r'^\s+(\S+)\s*: type=', reply, re.M)
+        if not rings:
+            raise Refused('HAProxy at %s answered "show events" with "%s": give the socket "level operator" or "level admin".' % (
+                self.address, ' '.join(reply.split())[:120]))
+        if self.ring not in rings:
+            raise BadInput('HAProxy at %s has no ring "%s" (it has %s): add a section "ring %s" and "log ring@%s format raw local0" '
+                           'to the frontend, or leave "ring" out of the endpoint.' % (
+                               self.address, self.ring, ', '.join(rings), self.ring, self.ring))
+
+    async def open(self, deadline: float) -> None:
+        """Begins to follow; returns when the connection stands, or after *deadline* seconds without one (``take`` then says so)."""
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._follow())
+        try:
+            await asyncio.wait_for(self._following.wait(), deadline)
+        except (asyncio.TimeoutError, TimeoutError):
+            self._problem = self._problem or 'no answer within %g s' % deadline
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def take(self) -> Events:
+        """Returns what came since the call before, and begins anew."""
+        if self._replay and self._clock() - self._replay_since > _RESUME_S:
+            self._settle(found=None)
+        events, self._events = self._events, Events()
+        if self._problem:
+            events.lost.append('The ring "%s" of HAProxy at %s is not being followed: %s.' % (self.ring, self.address, self._problem))
+        return events
+
+    async def _follow(self) -> None:
+        failures = 0
+        while True:
+            try:
+                reader, writer = await self.address.open()
+                try:
+                    # Without -n when there is something to go on from: what came in between is still in the ring.
+                    resume = bool(self._last)
+                    writer.write(b'show events %s -w%s\n' % (self.ring.encode(), b'' if resume else b' -n'))
+                    await writer.drain()
+                    self._replay, self._replay_since = [] if resume else None, self._clock()
+                    self._problem, failures = '', 0
+                    self._following.set()
+                    await self._read(reader)
+                finally:
+                    writer.close()
+            except OSError as exc:
+                self._problem = exc.strerror or str(exc)
+            await asyncio.sleep(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
+            failures += 1
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        rest = b''
+        while True:
+            data = await reader.read(_LINE_MAX)
+            if not data:
+                return
+            *lines, rest = (rest + data).split(b'\n')
+            if len(rest) > _LINE_MAX:
+                rest = b''
+                self._events.foreign += 1
+            for line in lines:
+                if line:
+                    self._receive(line)
+            # One very full ring must not starve the polls of the others.
+            await asyncio.sleep(0)
+
+    def _receive(self, line: bytes) -> None:
+        if self._replay is None:
+            self._keep(line)
+            return
+        self._replay.append(line)
+        known = min(len(self._last), len(self._replay))
+        if line == self._last[-1] and self._replay[-known:] == list(self._last)[-known:]:
+            self._settle(found=len(self._replay))
+        elif len(self._replay) >= EVENTS_MAX:
+            self._settle(found=None)
+
+    def _settle(self, found: int | None) -> None:
+        """Ends a replay: what follows the lines had before is new; all of it when they are gone."""
+        lines, self._replay = self._replay or [], None
+        if found is None:
+            self._events.lost.append('The connection to the ring "%s" of HAProxy at %s was renewed, and what it had last is no longer '
+                                     'in the ring: events may have been lost (a reload, or a ring too small).' % (self.ring, self.address))
+        for line in lines[found or 0:]:
+            self._keep(line)
+
+    def _keep(self, line: bytes) -> None:
+        self._last.append(line)
+        parsed = parse_line(line)
+        if parsed is None:
+            dropped = _DROPPED.search(line)
+            if dropped:
+                self._events.lost.append('HAProxy at %s dropped %d events of the ring "%s": make the ring larger.' % (
+                    self.address, int(dropped[1]), self.ring))
+            else:
+                self._events.foreign += 1
+        elif parsed.backend in self._backends:
+            if len(self._events.lines) < EVENTS_MAX:
+                self._events.lines.append(parsed)
+            else:
+                self._events.over += 1
