@@ -26,6 +26,7 @@ _MONTHS = {name: number for number, name in enumerate(
 # one that HAProxy wrote. Names have the grammar of section 4 of the manual; '<NOSRV>', '<STATS>' stand for what is not a server.
 _NAME = rb'[0-9A-Za-z_.:-]{1,127}'
 _TIME = rb'(-1|\d{1,10})'
+_DATE = re.compile(rb'\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d')
 _LINE = re.compile(
     rb'(?:[^"{}]{0,300}?[ >])??[0-9A-Za-z.:%_-]{1,120}:\d{1,10} '
     rb'\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d)\.(\d{3})\] '
@@ -60,6 +61,11 @@ class LogLine(t.NamedTuple):
     """Written before the end (``option logasap``): ``Ta`` is not the whole time."""
 
     @property
+    def end(self) -> float:
+        """When the last byte was sent, on the clock of ``start``."""
+        return self.start + max(self.Ta, 0) / 1000
+
+    @property
     def answered(self) -> bool:
         """Whether the client received an answer, be it HAProxy's own error: all but those who left first."""
         return self.Tr >= 0 or self.state[0] not in 'Cc'
@@ -71,7 +77,7 @@ def parse_line(line: bytes) -> LogLine | None:
     if match is None:
         return None
     date, ms, frontend, backend, server, TR, Tw, Tc, Tr, plus, Ta, status, state = match.groups()
-    seconds = _seconds(date)
+    seconds = _DATES[date]
     if seconds is None:
         return None
     return LogLine(seconds + int(ms) / 1000, frontend.decode(), backend.decode(), server.decode(), int(TR), int(Tw), int(Tc),
@@ -91,4 +97,9 @@ class _Dates(dict):
         return self[date]
 
 
-_seconds = _Dates().__getitem__
+_DATES = _Dates()
+
+
+def local_seconds(date: bytes) -> int | None:
+    """Returns seconds since 1970, as if it were UTC, of a date as HAProxy writes it: ``22/Nov/2026:15:17:58``; None for none."""
+    return _DATES[date] if _DATE.fullmatch(date) else None

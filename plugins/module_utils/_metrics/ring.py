@@ -7,8 +7,9 @@
 
 """The events of a HAProxy ring, followed as they happen (management manual 9.3, ``show events <ring> -w -n``).
 
-HAProxy ends such a connection when it is stopped, reloaded or told to (``stats timeout``). The reader then connects again, asks
-for all that the ring still holds, and goes on after the last line that it had; only when that line is gone may events be lost.
+HAProxy ends such a connection when it is stopped or reloaded, and after ``stats timeout`` without an event. The reader then
+connects again, asks for all that the ring still holds, and goes on after the last line that it had; only when that line is gone
+may events be lost. ``-n`` is therefore not used: what happens between two connections would be.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _LINE_MAX = 65_536
 _REMEMBERED = 32
 _RESUME_S = 0.5
 _PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_REFUSALS = (b'No such event sink', b'Permission denied')
 _DROPPED = re.compile(rb'(\d{1,10}) events? dropped')
 
 
@@ -58,12 +60,14 @@ class RingReader:
         self._clock = clock
         self._events = Events()
         self._last: deque[bytes] = deque(maxlen=_REMEMBERED)
+        self._last_end = 0.0
+        self._primed = False
         # Lines of a new connection that may have been read from the one before; None once that is settled.
-        self._replay: list[bytes] | None = None
+        self._replay: deque[bytes] | None = None
         self._replay_since = 0.0
         self._problem = ''
         self._task: asyncio.Task | None = None
-        self._following = asyncio.Event()
+        self._following: asyncio.Event | None = None
 
     async def check(self, deadline: float) -> None:
         """Raises BadInput when the process has no such ring, Unreachable when it cannot be asked."""
@@ -80,6 +84,7 @@ class RingReader:
     async def open(self, deadline: float) -> None:
         """Begins to follow; returns when the connection stands, or after *deadline* seconds without one (``take`` then says so)."""
         if self._task is None:
+            self._following = asyncio.Event()
             self._task = asyncio.ensure_future(self._follow())
         try:
             await asyncio.wait_for(self._following.wait(), deadline)
@@ -96,7 +101,7 @@ class RingReader:
     def take(self) -> Events:
         """Returns what came since the call before, and begins anew."""
         if self._replay and self._clock() - self._replay_since > _RESUME_S:
-            self._settle(found=None)
+            self._give_up()
         events, self._events = self._events, Events()
         if self._problem:
             events.lost.append('The ring "%s" of HAProxy at %s is not being followed: %s.' % (self.ring, self.address, self._problem))
@@ -105,25 +110,32 @@ class RingReader:
     async def _follow(self) -> None:
         failures = 0
         while True:
+            begun = self._clock()
             try:
-                reader, writer = await self.address.open()
-                try:
-                    # Without -n when there is something to go on from: what came in between is still in the ring.
-                    resume = bool(self._last)
-                    writer.write(b'show events %s -w%s\n' % (self.ring.encode(), b'' if resume else b' -n'))
-                    await writer.drain()
-                    self._replay, self._replay_since = [] if resume else None, self._clock()
-                    self._problem, failures = '', 0
-                    self._following.set()
-                    await self._read(reader)
-                finally:
-                    writer.close()
+                if not self._primed:
+                    # What is in the ring already is not ours; its last lines are the place to go on from.
+                    await self._read(b'', self._remember)
+                    self._primed = True
+                await self._read(b' -w', self._receive)
             except OSError as exc:
                 self._problem = exc.strerror or str(exc)
+            failures = 0 if self._clock() - begun > 1 else failures + 1
             await asyncio.sleep(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
-            failures += 1
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
+    async def _read(self, option: bytes, receive: t.Callable[[bytes], None]) -> None:
+        reader, writer = await self.address.open()
+        try:
+            writer.write(b'show events %s%s\n' % (self.ring.encode(), option))
+            await writer.drain()
+            if option:
+                self._replay, self._replay_since = deque(maxlen=EVENTS_MAX) if self._last else None, self._clock()
+                self._problem = ''
+                self._following.set()
+            await self._lines(reader, receive)
+        finally:
+            writer.close()
+
+    async def _lines(self, reader: asyncio.StreamReader, receive: t.Callable[[bytes], None]) -> None:
         rest = b''
         while True:
             data = await reader.read(_LINE_MAX)
@@ -134,8 +146,10 @@ class RingReader:
                 rest = b''
                 self._events.foreign += 1
             for line in lines:
+                if line in _REFUSALS:
+                    raise ConnectionRefusedError(line.decode())
                 if line:
-                    self._receive(line)
+                    receive(line)
             # One very full ring must not starve the polls of the others.
             await asyncio.sleep(0)
 
@@ -144,24 +158,32 @@ class RingReader:
             self._keep(line)
             return
         self._replay.append(line)
-        known = min(len(self._last), len(self._replay))
-        if line == self._last[-1] and self._replay[-known:] == list(self._last)[-known:]:
-            self._settle(found=len(self._replay))
-        elif len(self._replay) >= EVENTS_MAX:
-            self._settle(found=None)
+        # All remembered lines, not the last alone: requests of one connection within a millisecond have equal lines.
+        count = len(self._last)
+        if line == self._last[-1] and len(self._replay) >= count and all(
+                self._replay[-back] == self._last[-back] for back in range(1, count + 1)):
+            self._replay = None
 
-    def _settle(self, found: int | None) -> None:
-        """Ends a replay: what follows the lines had before is new; all of it when they are gone."""
-        lines, self._replay = self._replay or [], None
-        if found is None:
-            self._events.lost.append('The connection to the ring "%s" of HAProxy at %s was renewed, and what it had last is no longer '
-                                     'in the ring: events may have been lost (a reload, or a ring too small).' % (self.ring, self.address))
-        for line in lines[found or 0:]:
-            self._keep(line)
+    def _give_up(self) -> None:
+        """Ends a replay in which the last lines did not turn up: what is later than they were is new."""
+        lines, self._replay = self._replay or (), None
+        self._events.lost.append('The connection to the ring "%s" of HAProxy at %s was renewed, and what it had last is no longer '
+                                 'in the ring: events may have been lost (a reload, or a ring too small).' % (self.ring, self.address))
+        had = self._last_end
+        for line in lines:
+            parsed = parse_line(line)
+            if parsed is None or parsed.end > had:
+                self._keep(line)
 
-    def _keep(self, line: bytes) -> None:
+    def _remember(self, line: bytes) -> LogLine | None:
         self._last.append(line)
         parsed = parse_line(line)
+        if parsed is not None:
+            self._last_end = max(self._last_end, parsed.end)
+        return parsed
+
+    def _keep(self, line: bytes) -> None:
+        parsed = self._remember(line)
         if parsed is None:
             dropped = _DROPPED.search(line)
             if dropped:
