@@ -1,0 +1,48 @@
+# The checks. Each is a target of its own; `make test` runs them all: quick ones first, the longest with pytest's summary last.
+STEP := scripts/step
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+TESTS ?=
+
+.PHONY: test test-packages lint yamllint shellcheck ansible-lint changelog docs unit integration sanity install-check importer molecule
+.NOTPARALLEL: test lint
+
+test: test-packages lint unit install-check importer sanity molecule integration ## run every check
+
+test-packages: venv-dev
+	@scripts/apt git haproxy prometheus
+
+lint: yamllint shellcheck ansible-lint changelog docs ## style, names, changelog, documentation
+
+yamllint: venv-dev
+	@$(STEP) $@ scripts/in-copy yamllint --strict .
+
+shellcheck: venv-dev
+	@$(STEP) $@ scripts/shellcheck
+
+ansible-lint: venv-dev
+	@$(STEP) $@ scripts/in-copy ansible-lint --nocolor -q
+
+changelog: venv-dev
+	@$(STEP) $@ scripts/in-copy antsibull-changelog lint
+
+docs: venv-dev
+	@$(STEP) $@ scripts/in-copy antsibull-docs lint-collection-docs --plugin-docs --disallow-unknown-collection-refs .
+
+unit: venv-dev ## tests of the pure parts (TESTS='-k name' for some)
+	@$(STEP) $@ $(PYTEST) tests/unit $(TESTS)
+
+integration: venv-dev ## tests against real HAProxy, Prometheus and playbooks
+	@$(STEP) $@ $(PYTEST) tests/integration $(TESTS)
+
+install-check: venv-dev ## build the collection, install it elsewhere, use it from there
+	@$(STEP) $@ scripts/in-copy scripts/install-check
+
+importer: venv-dev ## galaxy-importer
+	@$(STEP) $@ scripts/in-copy scripts/importer
+
+sanity: venv-dev ## ansible-test sanity and units, with each core that the machine has a Python for
+	@$(STEP) $@ scripts/sanity
+
+molecule: venv-dev ## scenarios on HAProxy processes and on containers
+	@$(STEP) $@ scripts/molecule
