@@ -1,9 +1,45 @@
-# `make help` lists the targets. They are in mk/: what they do is in mk/*.mk, how in scripts/.
+# Everything that is done from a checkout. LAB_DIR and LAB_PORT move the lab, so that two can run beside each other.
 .DEFAULT_GOAL := help
-.PHONY: help
+SHELL := /bin/bash
 
-include mk/*.mk
+include mk/venv.mk
+include mk/test.mk
 
-help: ## list the targets
-	@grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sed -E 's/:.* ## /\t/' | sort | while IFS="$$(printf '\t')" read -r name text; do \
-		printf '  %-16s %s\n' "$$name" "$$text"; done
+CANDIDATE ?= none
+VERSION ?= 5.1
+RATE ?= 300
+ARGS ?=
+LAB := $(VENV)/bin/python lab/lab.py
+PLAYBOOK := $(VENV)/bin/ansible-playbook -i inventories/local
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+
+.PHONY: rollout rollback status lab lab-setup lab-down clean help
+
+rollout: lab-setup ## the whole rollout against a fresh lab under load; CANDIDATE=errors, slow, crash or silent for a bad version
+	@$(LAB) up >/dev/null
+	@$(LAB) run --rate $(RATE) -- $(PLAYBOOK) playbooks/rollout.yml -e delivery_version=$(VERSION) -e lab_candidate=$(CANDIDATE) $(ARGS)
+
+rollback: venv ## all traffic of the lab back to the arm that was stable
+	@$(PLAYBOOK) playbooks/rollback.yml $(ARGS)
+
+status: venv ## who receives the lab's traffic, and what runs
+	@$(PLAYBOOK) playbooks/status.yml $(ARGS)
+	@$(LAB) status
+
+lab: lab-setup ## start the lab afresh: HAProxy, version 5.0 on blue, Prometheus; it stops by itself after 30 minutes
+	@$(LAB) up
+
+lab-setup: venv
+	@PATH=$$PATH:/usr/sbin command -v haproxy >/dev/null || scripts/apt haproxy
+	@$(LAB) setup
+
+lab-down: venv ## stop everything of the lab
+	@$(LAB) down
+
+clean: ## stop the lab and delete what was made here (the cache outside the checkout stays)
+	@[ ! -x $(VENV)/bin/python ] || $(LAB) down
+	rm -rf .lab .ansible .pytest_cache .hypothesis .cache build $(VENV) $(VENV).lock
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
