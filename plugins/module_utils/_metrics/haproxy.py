@@ -104,18 +104,20 @@ class HaproxySource:
     async def open(self) -> None:
         """Raises BadInput when an endpoint that answers lacks a backend, a server or the ring; the first of them in order."""
         for found in await asyncio.gather(*(self._open(watch) for watch in self._watches), return_exceptions=True):
-            if isinstance(found, BaseException) and not isinstance(found, Unreachable):
+            if isinstance(found, BaseException):
                 raise found
 
     async def _open(self, watch: _Watch) -> None:
+        patience = watch.endpoint.deadline
         try:
+            await self._ask(watch)
             if watch.ring:
                 await watch.ring.check(watch.endpoint.deadline)
-            await self._ask(watch)
-        finally:
-            # An endpoint that does not answer now may do so later.
-            if watch.ring:
-                await watch.ring.open(watch.endpoint.deadline)
+        except Unreachable:
+            # It may answer later; each poll says so until then.
+            patience = 0.0
+        if watch.ring:
+            await watch.ring.open(patience)
 
     async def close(self) -> None:
         await asyncio.gather(*(watch.ring.close() for watch in self._watches if watch.ring))
