@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import typing as t
 from collections import deque
+from fractions import Fraction
 
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis.quantile import Latencies
-from ansible_collections.progressive.delivery.plugins.module_utils._metrics.base import Block
+from ansible_collections.progressive.delivery.plugins.module_utils._metrics.base import REQUESTS, Block
+from ansible_collections.progressive.delivery.plugins.module_utils._split import observed_bp
 
 # Clocks that tick at the interval's multiples give sums that differ from the window in the last bits.
 _SLACK = 1e-6
@@ -96,3 +98,28 @@ class Series:
             steps = sorted((ms, block.waiting_over(ms)) for ms, _count in block.waiting if ms >= limit_ms)
             pairs += [(ms, count - after) for (ms, count), (_ms, after) in zip(steps, steps[1:] + [(0.0, 0)]) if count > after]
         return pairs
+
+
+class Totals:
+    """What each arm did in the whole stage, for a person to read: from the one source that counts the service's requests."""
+
+    def __init__(self) -> None:
+        self.arms: dict[str, Tally] = {}
+
+    def take_in(self, seen: t.Iterable[Seen]) -> None:
+        for one in seen:
+            if one.block.metric == REQUESTS:
+                tally = self.arms.setdefault(one.block.arm, Tally())
+                tally.count(one.block)
+                tally.latencies.absorb(one.latencies)
+
+    def as_dict(self) -> dict[str, dict[str, t.Any]]:
+        """Returns for each arm ``{requests, errors, error_ratio, p50_ms, p95_ms, p99_ms}``; None where there is nothing to tell."""
+        return {arm: {
+            'requests': tally.requests, 'errors': tally.bad, 'error_ratio': tally.bad / tally.requests if tally.requests else None,
+            **{'p%d_ms' % p: (tally.latencies.quantile(Fraction(p, 100)) or (None,))[0] for p in (50, 95, 99)},
+        } for arm, tally in self.arms.items()}
+
+    def observed_bp(self) -> dict[str, int] | None:
+        """Returns the shares that the requests show; None without any."""
+        return observed_bp({arm: tally.requests for arm, tally in self.arms.items()})

@@ -38,6 +38,13 @@ def tell(value: float, unit: str) -> str:
     return '%.6g' % value
 
 
+def tell_limit(value: float, unit: str) -> str:
+    """Returns a limit with only the decimals it needs: ``'0.5 %'``."""
+    if unit in (RATIO, SHARE):
+        return '%g %%' % round(value * 100 if unit == RATIO else value / 100, 4)
+    return '%g ms' % round(value, 3) if unit == MS else tell(value, unit)
+
+
 def _short(value: float, digits: int) -> str:
     text = '%.*f' % (digits, value)
     if digits and float(text) == 0 and value:
@@ -147,7 +154,7 @@ class Quantile(Measure):
         if found is None:
             return 'no latencies'
         return '%s is %s%s (%d of %d requests took longer than %s%s)' % (
-            self.label, 'over ' if found[1] else '', tell(found[0], MS), self._slow(view, limit), self.n(view, limit), tell(limit, MS),
+            self.label, 'over ' if found[1] else '', tell(found[0], MS), self._slow(view, limit), self.n(view, limit), tell_limit(limit, MS),
             ', %d of them without an answer' % unanswered if unanswered else '')
 
     def _slow(self, view: View, limit: float) -> int:

@@ -78,19 +78,14 @@ class Latencies:
     def quantile(self, p: Fraction, beyond: t.Sequence[tuple[float, int]] = ()) -> tuple[float, bool] | None:
         """Returns the value of nearest rank and whether it is only a lower bound; None without values.
 
-        *beyond* are pairs (at least, count) of values that are not known better; one stands above the known values it ties with.
+        *beyond* are pairs (at least, count) of values that are not known better.
         """
-        known = [(value, False, count) for value, count in self.counts.items()] + [(value, True, count) for value, count in beyond if count]
-        total = sum(count for _value, _bound, count in known)
-        if not total:
+        known = sorted(self.counts.items())
+        rank = math.ceil(p * (self.total + sum(count for _least, count in beyond)))
+        if not rank:
             return None
-        rank = math.ceil(p * total)
-        known.sort()
-        for value, bound, count in known:
-            rank -= count
-            if rank <= 0:
-                return value, bound
-        return known[-1][:2]
+        least, most = _at(sorted(known + list(beyond)), rank), _at(known, rank)
+        return least, least != most
 
     def _put(self, value: float, count: int) -> None:
         if self._coarse:
@@ -105,3 +100,11 @@ class Latencies:
         fine, self.counts, self.total = self.counts, {}, 0
         for value, count in fine.items():
             self._put(value, count)
+
+
+def _at(pairs: t.Sequence[tuple[float, int]], rank: int) -> float:
+    for value, count in pairs:
+        rank -= count
+        if rank <= 0:
+            return value
+    return math.inf

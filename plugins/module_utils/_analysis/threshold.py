@@ -7,8 +7,8 @@
 
 """The condition of type ``threshold``: a value, or its difference or ratio to the stable arm's, against limits.
 
-Abort limits are checked at every poll, over the last ``window`` seconds; where the window holds too few requests for a proof, over
-the stage so far, so that a service with little traffic is judged too. Pass limits are checked once, over the whole stage.
+Abort limits are checked at every poll, over the last ``window`` seconds. Where a window is beyond the limit but holds too few requests
+for a proof, the stage so far may give it, so that a service with little traffic is judged too. Pass limits are checked once, over the whole stage.
 """
 
 from __future__ import annotations
@@ -106,9 +106,9 @@ class Threshold:
     def _limit_told(self, side: str, limit: float, effective: float) -> str:
         at_least = 'at least ' if side == m.BELOW else ''
         if self.spec.compare == 'value':
-            return 'limit %s%s' % (at_least, m.tell(limit, self.spec.unit))
-        how = '%s more than' % m.tell(limit, self.spec.unit) if self.spec.compare == 'difference' else '%g times' % limit
-        return 'limit %s%s (%s %s)' % (at_least, m.tell(effective, self.spec.unit), how, self.spec.stable)
+            return 'limit %s%s' % (at_least, m.tell_limit(limit, self.spec.unit))
+        how = '%s more than' % m.tell_limit(limit, self.spec.unit) if self.spec.compare == 'difference' else '%g times' % limit
+        return 'limit %s%s (%s %s)' % (at_least, m.tell_limit(effective, self.spec.unit), how, self.spec.stable)
 
     def _shown_limit(self) -> tuple[str, float]:
         return (self.spec.abort or self.spec.good)[0]
@@ -148,21 +148,17 @@ class Counted(Threshold):
     def _failing(self, scope: str) -> v.Judgement | None:
         """Returns the judgement when this sample is beyond an abort limit."""
         for side, limit in self.spec.abort:
-            enough = False
             for whole_stage in (False, True):
-                if whole_stage and (enough or not self.measure.sampled or isinstance(self.measure, m.Share)):
+                view, effective = self._view(scope, self.spec.arm, whole_stage), self._effective(scope, limit, whole_stage)
+                if view is None or effective is None or not self._full(side) or not self.measure.beyond(view, effective, side):
+                    # The stage adds to what the window lacks for a proof; it does not hold old failures against a good window.
                     break
-                view = self._view(scope, self.spec.arm, whole_stage)
-                effective = self._effective(scope, limit, whole_stage)
-                if view is None or effective is None or not self._full(view, side, whole_stage):
-                    continue
                 n, events = self.measure.n(view, effective), self.measure.events(view, effective, side)
-                enough = not self.measure.sampled or (n >= self.spec.min_sample and (events is None or events >= self.spec.min_events))
-                if enough and self.measure.beyond(view, effective, side):
+                if not self.measure.sampled or (n >= self.spec.min_sample and (events is None or events >= self.spec.min_events)):
                     return self._told(v.FAIL, view, scope, side, limit, effective, whole_stage, final=True)
         return None
 
-    def _full(self, view: m.View, side: str, whole_stage: bool) -> bool:
+    def _full(self, side: str) -> bool:
         """A count that is too low says nothing until the window is full."""
         return self.measure.sampled or side == m.ABOVE or self.at - (self._start or 0.0) >= self.spec.window - _SLACK
 
