@@ -33,3 +33,7 @@ class Refused(DeliveryError):
 
 class Conflict(DeliveryError):
     """The state belongs to another rollout, or changed since it was read; nothing was overwritten."""
+
+
+class Expired(DeliveryError):
+    """A lease had run out before it was renewed: stable has all of the traffic since."""

@@ -142,12 +142,17 @@ def _make_match(raw: t.Mapping[str, object], arms: t.Collection[str]) -> Match:
     if len(kinds) != 1:
         raise BadInput('The match %r must name either a header or a cookie.' % (dict(raw),))
     name = check_name('%s of the match' % kinds[0], raw[kinds[0]])
-    value, arm = raw.get('value'), raw.get('arm')
-    if not (isinstance(value, str) and _MATCH_VALUE.fullmatch(value)):
-        raise BadInput("The value %r of the match on %s is not usable: use letters, digits and the signs '_.:@+~/-'." % (value, name))
+    arm = raw.get('arm')
     if arm not in arms:
         raise BadInput('The match on %s leads to the arm "%s", which the split does not name.' % (name, arm))
-    return Match(kinds[0], name, value, t.cast(str, arm))
+    return Match(kinds[0], name, check_match_value(name, raw.get('value')), t.cast(str, arm))
+
+
+def check_match_value(name: str, value: object) -> str:
+    """Returns *value* when a header or cookie *name* can be compared with it. Raises BadInput."""
+    if isinstance(value, str) and _MATCH_VALUE.fullmatch(value):
+        return value
+    raise BadInput("The value %r of the match on %s is not usable: use letters, digits and the signs '_.:@+~/-'." % (value, name))
 
 
 def all_to(arm: str) -> Split:

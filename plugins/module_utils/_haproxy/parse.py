@@ -227,6 +227,11 @@ class Info:
         return int(self.values['Pid'])
 
     @property
+    def start_s(self) -> float:
+        """Seconds since 1970; whole ones without ``float``."""
+        return float(self.values['Start_time_sec'])
+
+    @property
     def uptime_s(self) -> float:
         return float(self.values['Uptime_sec'])
 
@@ -234,7 +239,7 @@ class Info:
 def parse_info(text: str) -> Info:
     """Reads the reply to ``show info`` or ``show info float``. Raises Refused when it is something else."""
     values = dict(line.split(': ', 1) for line in text.splitlines() if ': ' in line)
-    if 'Version' not in values or 'Uptime_sec' not in values:
+    if not {'Version', 'Uptime_sec', 'Start_time_sec'} <= set(values):
         raise _unexpected('show info', text)
     return Info(values)
 
