@@ -1,0 +1,139 @@
+# Copyright (c) 2026, progressive.delivery contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""The options of C(health_gate), checked before anything is watched."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.progressive.delivery.plugins.module_utils._analysis.condition import Condition, build_conditions
+from ansible_collections.progressive.delivery.plugins.module_utils._analysis.spec import DEFAULTS, Context
+from ansible_collections.progressive.delivery.plugins.module_utils._analysis.verdict import POLICIES, Policy
+from ansible_collections.progressive.delivery.plugins.module_utils._duration import format_duration, parse_duration
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput
+from ansible_collections.progressive.delivery.plugins.module_utils._lease import Held, held
+from ansible_collections.progressive.delivery.plugins.module_utils._metrics.base import COUNTS, REQUESTS, Source
+from ansible_collections.progressive.delivery.plugins.module_utils._metrics.registry import build_sources
+from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name
+from ansible_collections.progressive.delivery.plugins.module_utils._split import format_share, parse_share
+
+SHORTEST_INTERVAL_S = 0.1
+LONGEST_BAKE_S = 30 * 86400.0
+# An endpoint that hangs must be given up before the poll of its source is: the others' answers would be lost with it.
+_ENDPOINT_PART = 0.6
+
+_CONDITION_TYPES = {'required': 'bool', 'per_endpoint': 'bool', 'min_sample': 'int', 'min_events': 'int', 'consecutive_limit': 'int',
+                    'total_limit': 'int', 'name': 'str', 'type': 'str', 'source': 'str', 'metric': 'str', 'arm': 'str', 'compare': 'str'}
+
+ARGUMENT_SPEC: dict[str, t.Any] = {
+    'service': {'type': 'str', 'required': True},
+    'stage': {'type': 'str'},
+    'arms': {'type': 'dict', 'required': True},
+    'candidate': {'type': 'str', 'required': True},
+    'stable': {'type': 'str'},
+    'endpoints': {'type': 'list', 'elements': 'dict', 'default': []},
+    'sources': {'type': 'dict', 'default': {}},
+    'conditions': {'type': 'list', 'elements': 'dict', 'required': True,
+                   'options': {key: {'type': _CONDITION_TYPES.get(key, 'raw')} for key in DEFAULTS}},
+    'bake': {'type': 'raw', 'required': True},
+    'interval': {'type': 'raw', 'default': '10s'},
+    'warm_up': {'type': 'raw', 'default': 0},
+    'leases': {'type': 'list', 'elements': 'dict', 'default': []},
+    'on_fail': {'type': 'str', 'choices': ['way_back', 'hold'], 'default': 'way_back'},
+    'policy': {'type': 'dict', 'options': {
+        verdict: {'type': 'str', 'choices': list(POLICIES), 'default': 'fail'} for verdict in ('inconclusive', 'no_data', 'error')}},
+    'extend_by': {'type': 'raw', 'default': '5m'},
+    'max_extensions': {'type': 'int', 'default': 1},
+    'error_limit': {'type': 'int', 'default': 3},
+    'share_bp': {'type': 'raw'},
+    'journal': {'type': 'path'},
+    'rollout': {'type': 'str'},
+}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A gate, ready to watch. Times in seconds."""
+
+    service: str
+    stage: str
+    candidate: str
+    stable: str | None
+    share_bp: int | None
+    sources: tuple[Source, ...]
+    conditions: tuple[Condition, ...]
+    bake: float
+    interval: float
+    warm_up: float
+    leases: tuple[Held, ...]
+    way_back: bool
+    """Whether a failure returns the traffic that the leases hold."""
+    policy: Policy
+    extend_by: float
+    max_extensions: int
+
+    @property
+    def label(self) -> str:
+        """What a line about this stage begins with."""
+        if self.stage:
+            return self.stage
+        return self.candidate if self.share_bp is None else '%s %s' % (self.candidate, format_share(self.share_bp))
+
+    @property
+    def main_source(self) -> str:
+        """Name of the source whose polls set the pace of the display, and that counts the requests of each arm."""
+        counting = [source.name for source in self.sources if source.metrics.get(REQUESTS) == COUNTS]
+        return (counting or [source.name for source in self.sources])[0]
+
+    @property
+    def intent(self) -> str:
+        """What watching would mean, as check mode says it."""
+        return 'would watch %s for %s, every %s, with %d condition%s' % (
+            self.candidate, format_duration(self.bake), format_duration(self.interval), len(self.conditions), 's' if len(self.conditions) != 1 else '')
+
+
+def read_gate(options: t.Mapping[str, t.Any]) -> Gate:
+    """Checks all options, builds sources and conditions, and opens nothing. Raises BadInput (law 5: no condition is one)."""
+    service = check_name('service', options['service'])
+    arms = tuple(check_name('arm', arm) for arm in options['arms'])
+    for key in ('candidate', 'stable'):
+        if options.get(key) and options[key] not in arms:
+            raise BadInput('The %s arm "%s" is not one of the service: its arms are %s.' % (key, options[key], ', '.join(sorted(arms)) or 'none'))
+    if options.get('stable') == options['candidate']:
+        raise BadInput('The arm "%s" is both candidate and stable: a gate compares two different arms.' % options['candidate'])
+    bake, interval = parse_duration(options['bake'], 'bake'), parse_duration(options['interval'], 'interval')
+    warm_up, extend_by = parse_duration(options['warm_up'], 'warm_up'), parse_duration(options['extend_by'], 'extend_by')
+    if not SHORTEST_INTERVAL_S <= interval <= bake <= LONGEST_BAKE_S:
+        raise BadInput('The bake of %g s with an interval of %g s cannot be watched: the interval must be at least %g s and at most the bake, '
+                       'and the bake at most 30 days.' % (bake, interval, SHORTEST_INTERVAL_S))
+    if warm_up >= bake:
+        raise BadInput('The warm_up (%g s) is not shorter than the bake (%g s): nothing would be judged.' % (warm_up, bake))
+    for key, least in (('max_extensions', 0), ('error_limit', 1)):
+        if options[key] < least:
+            raise BadInput('The %s is %d: it must be at least %d.' % (key, options[key], least))
+    if extend_by < interval and options['max_extensions']:
+        raise BadInput('The extend_by (%g s) is shorter than the interval (%g s): nothing more would be seen.' % (extend_by, interval))
+    endpoints = [{**one, 'deadline': min(parse_duration(one.get('deadline') or 2, 'deadline'), _ENDPOINT_PART * max(interval, 1.0))}
+                 for one in options['endpoints']]
+    sources = tuple(build_sources(service, options['arms'], endpoints, options['sources']))
+    if not sources:
+        raise BadInput('There is nothing to observe: give endpoints, or sources.')
+    conditions = build_conditions(options['conditions'], Context(
+        candidate=options['candidate'], stable=options.get('stable'), arms=arms, sources={source.name: source.metrics for source in sources},
+        endpoints=len(options['endpoints']), warm_up=warm_up, error_limit=options['error_limit']))
+    for condition in conditions:
+        if condition.spec.warm_up >= bake:
+            raise BadInput('The warm_up of the condition "%s" (%g s) is not shorter than the bake (%g s).' % (
+                condition.name, condition.spec.warm_up, bake))
+    return Gate(
+        service=service, stage=str(options.get('stage') or ''), candidate=options['candidate'], stable=options.get('stable'),
+        share_bp=None if options.get('share_bp') is None else parse_share(options['share_bp']), sources=sources, conditions=tuple(conditions),
+        bake=bake, interval=interval, warm_up=warm_up, leases=tuple(held(lease) for lease in options['leases'] if lease),
+        way_back=options['on_fail'] == 'way_back', policy=Policy.of(options.get('policy')), extend_by=extend_by,
+        max_extensions=options['max_extensions'])

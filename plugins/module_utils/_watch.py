@@ -1,0 +1,308 @@
+# Copyright (c) 2026, progressive.delivery contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""The loop of a gate: asks the sources on a fixed schedule, renews the leases, stops at the first proof, returns the traffic.
+
+Nothing waits for anything else: every source has its own schedule and deadline, every lease its own renewal; what is said is
+written by threads of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+import traceback
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.progressive.delivery.plugins.module_utils._analysis import verdict as v
+from ansible_collections.progressive.delivery.plugins.module_utils._analysis.history import Totals
+from ansible_collections.progressive.delivery.plugins.module_utils._analysis.spec import Sample
+from ansible_collections.progressive.delivery.plugins.module_utils._display import Progress
+from ansible_collections.progressive.delivery.plugins.module_utils._duration import format_duration
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import Conflict, DeliveryError
+from ansible_collections.progressive.delivery.plugins.module_utils._gate import Gate
+from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal
+from ansible_collections.progressive.delivery.plugins.module_utils._lease import Held
+from ansible_collections.progressive.delivery.plugins.module_utils._metrics.base import COUNTS, REQUESTS, Reading, Source
+from ansible_collections.progressive.delivery.plugins.module_utils._outlet import Outlet
+from ansible_collections.progressive.delivery.plugins.module_utils._signals import Signals, leave
+
+_RENEW_S = 1.0
+# A renewal under way may still reach a router; a way back that overtook it would be overwritten.
+_RENEWAL_GRACE_S = 0.25
+_WAY_BACK_DEADLINE_S = 15.0
+_OPEN_DEADLINE_S = 5.0
+_RECORD_DEADLINE_S = 5.0
+_SHOW_DEADLINE_S = 1.0
+_MOST_NOTES = 50
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why the watch ended, and what follows."""
+
+    judgement: v.Judgement
+    passed: bool
+    returns: bool
+    """Whether the traffic has to go back."""
+    stopped_by: str | None = None
+    trace: str | None = None
+
+
+def offsets(begin: float, end: float, interval: float, extra: t.Iterable[float] = ()) -> t.Iterator[float]:
+    """Yields when to poll, in seconds: *begin*, every *interval* after it, the *extra* times, and *end*."""
+    regular = (begin + k * interval for k in range(int((end - begin) / interval) + 1))
+    last = None
+    for at in heapq.merge(regular, sorted(at for at in extra if begin < at < end), [end]):
+        if at <= end and (last is None or at - last > 1e-6):
+            yield at
+            last = at
+
+
+class Watch:
+    """Watches one stage. *journal* and *show* take what is to be recorded and shown, and return at once."""
+
+    def __init__(self, gate: Gate, journal: t.Callable[..., None], show: t.Callable[[Progress], None],
+                 now: t.Callable[[], float] = time.monotonic) -> None:
+        self.gate = gate
+        self._held = gate.leases
+        self._leased = [held for held in gate.leases if held.ttl_s > 0]
+        self._journal = journal
+        self._show = show
+        self._now = now
+        self._began = now()
+        self._bake = gate.bake
+        self._extensions = 0
+        self._samples = 0
+        self._totals = Totals()
+        self._judgements = {condition.name: v.Judgement(condition.name, v.NO_DATA, 'not observed yet') for condition in gate.conditions}
+        self._notes: dict[str, None] = {}
+        self._open: set[str] = set()
+        self._trouble: dict[str, str] = {}
+        self._renewing = True
+        self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+
+    def stop(self, name: str) -> None:
+        """Ends the watch because of a signal *name*, or of the parent's end."""
+        self._end(Ending(v.Judgement('watch', v.ERROR, 'watching %s was ended by %s' % (self.gate.label, name)), False, True, stopped_by=name))
+
+    async def run(self) -> dict[str, t.Any]:
+        """Watches to the end, returns the traffic when it has to, records what happened, and returns the task's result."""
+        renewals = [asyncio.create_task(self._guard(self._renew(held))) for held in self._leased]
+        rounds = asyncio.create_task(self._guard(self._rounds()))
+        ending = await self._ending
+        rounds.cancel()
+        self._renewing = False
+        if renewals and ending.returns:
+            await asyncio.wait(renewals, timeout=_RENEWAL_GRACE_S)
+        for task in renewals:
+            task.cancel()
+        rollback = await self._return(ending) if ending.returns and self._held and self.gate.way_back else None
+        duration = self._now() - self._began
+        await asyncio.gather(rounds, *renewals, *(self._close(source) for source in self.gate.sources), return_exceptions=True)
+        return self._report(ending, rollback, duration)
+
+    def _end(self, ending: Ending) -> None:
+        if not self._ending.done():
+            self._ending.set_result(ending)
+
+    async def _guard(self, work: t.Coroutine[t.Any, t.Any, None]) -> None:
+        """A fault of our own must not leave traffic unwatched either."""
+        try:
+            await work
+        except Exception as exc:
+            sentence = str(exc) if isinstance(exc, DeliveryError) else 'the watch itself failed (%s: %s)' % (type(exc).__name__, exc)
+            self._end(Ending(v.Judgement('watch', v.ERROR, sentence.rstrip('.')), False, not isinstance(exc, Conflict),
+                             trace=None if isinstance(exc, DeliveryError) else traceback.format_exc()))
+
+    # Leases
+
+    async def _renew(self, held: Held) -> None:
+        every = min(held.ttl_s / 3, self.gate.interval, _RENEW_S)
+        due = self._now()
+        while self._renewing:
+            for result in await held.renew():
+                if result.conflict:
+                    raise Conflict(result.error)
+                self._say_trouble('lease of ' + result.endpoint, None if result.ok else '%s: lease not renewed' % result.endpoint, result.error)
+            if held.left() <= 0:
+                raise DeliveryError('The lease of %s ran out before it could be renewed%s.' % (
+                    self.gate.candidate, ''.join(' (%s)' % text for key, text in self._trouble.items() if key.startswith('lease of '))))
+            due = max(due + every, self._now())
+            await asyncio.sleep(due - self._now())
+
+    def _lease_left(self) -> float | None:
+        return min((held.left() for held in self._leased), default=None)
+
+    async def _return(self, ending: Ending) -> dict[str, t.Any]:
+        """Returns all traffic at once; what could not be returned is named, and its lease runs out by itself."""
+        began = self._now()
+        reason = ending.judgement.reason
+        answers = await asyncio.gather(*(asyncio.wait_for(held.way_back(reason), _WAY_BACK_DEADLINE_S) for held in self._held),
+                                       return_exceptions=True)
+        rows: list[dict[str, t.Any]] = []
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                rows.append({'endpoint': 'all', 'ok': False, 'error': str(answer) or type(answer).__name__, 'to': None, 'seconds': None})
+            else:
+                rows += [{'endpoint': one.endpoint, 'ok': one.ok, 'error': one.error, 'to': one.to, 'seconds': one.seconds} for one in answer]
+        to = sorted({row['to'] for row in rows if row['ok'] and row['to']})
+        return {'seconds': round(self._now() - began, 4), 'endpoints': rows, 'to': to[0] if len(to) == 1 else to or None,
+                'complete': bool(rows) and all(row['ok'] for row in rows)}
+
+    # Sources
+
+    async def _rounds(self) -> None:
+        begin, end = 0.0, self.gate.bake
+        # The first sample early, and a mark at the end of each warm-up: a block never holds both.
+        extra = {min(1.0, self.gate.interval / 2), self.gate.warm_up, *(condition.spec.warm_up for condition in self.gate.conditions)}
+        while True:
+            await asyncio.gather(*(self._poll(source, list(offsets(begin, end, self.gate.interval, extra))) for source in self.gate.sources))
+            judgements = [condition.finish() for condition in self.gate.conditions]
+            self._judgements = {judgement.name: judgement for judgement in judgements}
+            decisive = v.overall(judgements)
+            follows = self.gate.policy.after(decisive.verdict)
+            if follows != 'extend' or self._extensions >= self.gate.max_extensions:
+                self._end(Ending(decisive, follows == 'pass', follows != 'pass'))
+                return
+            self._extensions += 1
+            self._note('Extended by %s: %s.' % (format_duration(self.gate.extend_by), decisive.reason))
+            begin, end, extra = end, end + self.gate.extend_by, set()
+            self._bake = end
+
+    async def _poll(self, source: Source, due: t.Sequence[float]) -> None:
+        deadline = 0.8 * max(self.gate.interval, 1.0)
+        for position, at in enumerate(due):
+            if position + 1 < len(due) and self._began + due[position + 1] <= self._now():
+                # Too late for this one: the schedule is fixed, the next one comes soon.
+                continue
+            await asyncio.sleep(max(0.0, self._began + at - self._now()))
+            now = self._now()
+            try:
+                if source.name not in self._open:
+                    await asyncio.wait_for(source.open(), _OPEN_DEADLINE_S)
+                    self._open.add(source.name)
+                now = self._now()
+                reading = await asyncio.wait_for(source.poll(now), deadline)
+            except (asyncio.TimeoutError, TimeoutError):
+                reading = Reading(errors=('The source "%s" did not answer in time.' % source.name,))
+            self._take_in(source.name, now - self._began, reading)
+
+    async def _close(self, source: Source) -> None:
+        await asyncio.wait_for(source.close(), 1.0)
+
+    def _take_in(self, name: str, at: float, reading: Reading) -> None:
+        sample = Sample(at, name, reading)
+        for condition in self.gate.conditions:
+            self._judgements[condition.name] = condition.update(sample)
+        final = [one for one in self._judgements.values() if one.final and one.required and self.gate.policy.after(one.verdict) == 'fail']
+        if final:
+            self._end(Ending(v.overall(final), False, True))
+        self._say_trouble(name, '%s: %s' % (name, reading.errors[0]) if reading.errors else None, *reading.errors)
+        for note in reading.notes:
+            self._note(note)
+        if name != self.gate.main_source:
+            return
+        self._samples += 1
+        self._totals.take_in(sample.seen(block) for block in reading.blocks)
+        counted: dict[str, dict[str, int]] = {}
+        for block in reading.blocks:
+            if block.metric == REQUESTS:
+                arm = counted.setdefault(block.arm, {'requests': 0, 'errors': 0})
+                arm['requests'] += block.requests
+                arm['errors'] += block.bad
+        lease = self._lease_left()
+        self._journal('sample', stage=self.gate.label, at_s=round(at, 3), arms=counted,
+                      values={one.name: one.as_dict()['value'] for one in self._judgements.values()},
+                      **({} if lease is None else {'lease_s': round(lease, 3)}), **({'errors': list(reading.errors)} if reading.errors else {}))
+        arms, shares = self._totals.arms, self._totals.observed_bp() or {}
+        counts = any(source.metrics.get(REQUESTS) == COUNTS for source in self.gate.sources)
+        own = arms.get(self.gate.candidate)
+        self._show(Progress(
+            self.gate.label, at, self._bake, tuple((condition, self._judgements[condition.name]) for condition in self.gate.conditions),
+            (own.requests if own else 0) if counts else None, shares.get(self.gate.candidate), lease,
+            '; '.join(self._trouble[key] for key in sorted(self._trouble)) or None))
+
+    def _say_trouble(self, key: str, short: str | None, *sentences: str | None) -> None:
+        self._trouble.pop(key, None)
+        if short:
+            self._trouble[key] = short
+            for sentence in sentences:
+                self._note(sentence or short)
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self._notes and len(self._notes) < _MOST_NOTES:
+            self._notes[sentence] = None
+            self._journal('note', stage=self.gate.label, text=sentence)
+
+    # The result
+
+    def _report(self, ending: Ending, rollback: dict[str, t.Any] | None, duration: float) -> dict[str, t.Any]:
+        judgement = ending.judgement
+        reason = judgement.reason
+        if ending.passed and judgement.verdict == v.PASS:
+            reason = '; '.join(one.reason for one in self._judgements.values())
+        elif self._extensions and not ending.stopped_by:
+            reason = '%s (after %d extension%s)' % (reason, self._extensions, 's' if self._extensions > 1 else '')
+        facts: dict[str, t.Any] = {
+            'verdict': judgement.verdict, 'reason': reason, 'conditions': [one.as_dict() for one in self._judgements.values()],
+            'arms': self._totals.as_dict(), 'observed_bp': self._totals.observed_bp() or {}, 'samples': self._samples,
+            'duration': round(duration, 3), 'extensions': self._extensions,
+        }
+        if ending.stopped_by:
+            self._journal('signal', stage=self.gate.label, signal=ending.stopped_by)
+        self._journal('verdict', stage=self.gate.label, passed=ending.passed, **facts)
+        rolled_back = bool(rollback and rollback['complete'])
+        if rollback:
+            self._journal('way_back', stage=self.gate.label, reason=reason, **rollback)
+        result = {'changed': rollback is not None, 'passed': ending.passed, **facts, 'notes': list(self._notes), 'rolled_back': rolled_back,
+                  'rollback': rollback, 'stopped_by': ending.stopped_by}
+        if not ending.passed:
+            result.update(failed=True, msg=self._sentence(ending, reason, rollback))
+            if ending.trace:
+                result['exception'] = ending.trace
+        return result
+
+    def _sentence(self, ending: Ending, reason: str, rollback: dict[str, t.Any] | None) -> str:
+        # The sentence of a proof begins with the arm; the others need to be told what they are.
+        text = reason if ending.judgement.verdict == v.FAIL or ending.stopped_by else '%s: %s' % (ending.judgement.verdict, reason)
+        text = '%s%s.' % (text[:1].upper() if ending.stopped_by else text[:1], text[1:].rstrip('.'))
+        if rollback is None:
+            if self._held and not ending.returns:
+                return text + ' Nothing was written.'
+            return text + (' The shares stay until their lease runs out, in at most %s.' % self._left_told() if self._leased else '')
+        if rollback['complete']:
+            return '%s Traffic is back on %s after %.2f s.' % (text, rollback['to'], rollback['seconds'])
+        left = '; '.join('%s: %s' % (row['endpoint'], str(row['error']).rstrip('.')) for row in rollback['endpoints'] if not row['ok'])
+        return '%s NOT all traffic could be returned (%s)%s.' % (
+            text, left, '; what is left ends with its lease, in at most %s' % self._left_told() if self._leased else '')
+
+    def _left_told(self) -> str:
+        return format_duration(max(0.0, self._lease_left() or 0.0))
+
+
+async def watch(gate: Gate, journal: Journal, show: t.Callable[[Progress], None], say: t.Callable[[str], None]) -> dict[str, t.Any]:
+    """Watches *gate* and returns the task's result.
+
+    When a signal or the parent's end stopped the watch, the traffic is returned and recorded, *say* tells it where a person may still
+    see it, and this process ends as the signal would have ended it.
+    """
+    record, live = Outlet(journal.write), Outlet(show, room=20, droppable=True)
+    watching = Watch(gate, record, live)
+    with Signals(watching.stop):
+        result = await watching.run()
+        if result['stopped_by']:
+            say(result['msg'])
+            record.close(_RECORD_DEADLINE_S)
+            leave(result['stopped_by'])
+        record.close(_RECORD_DEADLINE_S)
+        live.close(_SHOW_DEADLINE_S)
+    if journal.error:
+        result['notes'].append(journal.error)
+    return result

@@ -1,0 +1,359 @@
+#!/usr/bin/python
+# Copyright (c) 2026, progressive.delivery contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: health_gate
+short_description: Watch a stage of a rollout, and return the traffic at the first proof that it is bad
+version_added: 1.0.0
+author:
+  - progressive.delivery contributors (@progressive-delivery)
+description:
+  - Samples what a service does for the time of O(bake), in one task, and ends with one of the verdicts V(pass), V(fail), V(inconclusive),
+    V(no_data) and V(error), with the numbers behind it.
+  - A condition that is proven to be violated ends the watch at once. With O(leases) the traffic is then returned to the healthy arm in the
+    same process, before anything is displayed or recorded, and the task fails with the reason.
+  - While it watches, it renews the leases it is given, whatever the sources of observations do. When it is interrupted by SIGINT or SIGTERM,
+    or when C(ansible-playbook) is killed, it returns the traffic before it ends.
+  - This is an action plugin that runs on the control host. The module of the same name does the same work, without the live line,
+    for whoever runs it directly on a host whose sockets only that host sees.
+attributes:
+  check_mode:
+    support: full
+    description: Checks all options, says what it would watch, and opens no connection.
+  diff_mode:
+    support: none
+    description: A gate has nothing to compare; the shares before and after are those of M(progressive.delivery.traffic_weight).
+  idempotent:
+    support: none
+    description: It observes what happens at the moment.
+  action:
+    support: full
+    description: This is an action plugin; it runs on the control host.
+  platform:
+    support: full
+    platforms: posix
+    description: Target OS families.
+options:
+  service:
+    description: Name of the service.
+    type: str
+    required: true
+  stage:
+    description: What the stage is called in the live line and in the journal. Without it, O(candidate) and O(share_bp).
+    type: str
+  arms:
+    description:
+      - The arms of the service by name, each with C(backend) and, where several arms share a backend, C(servers).
+    type: dict
+    required: true
+  candidate:
+    description: The arm that is judged.
+    type: str
+    required: true
+  stable:
+    description: The arm that comparisons are made with.
+    type: str
+  endpoints:
+    description:
+      - The routers, as M(progressive.delivery.traffic_weight) takes them. With at least one of them there is a source V(router), which reads
+        HAProxy's counters and, where the endpoint names its C(ring), the latency of each request.
+    type: list
+    elements: dict
+    default: []
+  sources:
+    description:
+      - Further sources of observations by name, each with C(type) (V(prometheus) or V(http)) and the options of that type.
+    type: dict
+    default: {}
+  conditions:
+    description:
+      - What the stage is judged by. At least one must be required.
+      - Abort limits are checked at every sample over the last O(conditions[].window). A sample beyond a limit fails when there are enough
+        requests for a proof, in the window or, where that is too small, in the stage so far.
+      - Pass limits are checked once, at the end, over the whole stage. Between the pass limit and the abort limit the verdict is V(inconclusive).
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: What the condition is called. Default is the metric.
+        type: str
+      type:
+        description: The kind of condition. Only V(threshold), the default, is known.
+        type: str
+      source:
+        description: Name of the source. Default V(router).
+        type: str
+      metric:
+        description:
+          - What is measured. Of the source V(router) - V(error_ratio), V(success_ratio), V(errors), V(requests), V(request_rate), V(share_bp),
+            V(attempt_error_ratio); with a ring the latency quantiles V(latency_p50), V(latency_p95), V(latency_p99.9) and so on;
+            and the gauges V(servers_up), V(servers_up_ratio), V(servers_down), V(retries), V(redispatches), V(queue), V(sessions).
+          - Of V(prometheus), the name of a query. Of V(http), V(probe_success_ratio), V(probe_error_ratio), V(probe_latency_p95) and so on.
+          - A quantile is the value of nearest rank. It is above a limit when more than the share that may be slower is slower, counting
+            requests that have no answer yet once they have waited longer than the limit.
+        type: str
+      arm:
+        description: The arm that is measured. Default O(candidate).
+        type: str
+      compare:
+        description:
+          - What is compared with the limits. V(value), the default, is the arm's own value, V(difference) how much it is above that of O(stable),
+            V(ratio) how many times that of O(stable) it is. A stable arm without any failure counts as if one of its requests had failed.
+        type: str
+      abort_above:
+        description:
+          - A sample with a value above it fails.
+          - Ratios are numbers from 0 to 1 or percentages such as V(0.5%); latencies are milliseconds or durations such as V(1s).
+        type: raw
+      abort_below:
+        description: A sample with a value below it fails.
+        type: raw
+      pass_above:
+        description: The stage passes with a value above it.
+        type: raw
+      pass_below:
+        description: The stage passes with a value below it.
+        type: raw
+      window:
+        description: How far back a sample looks. Default V(60s).
+        type: raw
+      min_sample:
+        description: Requests that a proof needs, and that a pass needs in the whole stage. Default V(10).
+        type: int
+      min_events:
+        description: Bad requests that a proof needs. Default V(3).
+        type: int
+      consecutive_limit:
+        description: Failing samples in a row that end the watch. Default V(1), without O(conditions[].total_limit).
+        type: int
+      total_limit:
+        description: Failing samples in all that end the watch. Default none.
+        type: int
+      warm_up:
+        description: Time at the beginning of the stage that does not count. Default O(warm_up).
+        type: raw
+      no_data_after:
+        description: Time without any data that ends the watch with V(no_data). Default is not to end it early.
+        type: raw
+      required:
+        description: Whether the verdict counts. What is not required is only reported. Default V(true).
+        type: bool
+      per_endpoint:
+        description: Whether the abort limits hold behind each endpoint alone too. Default V(true).
+        type: bool
+  bake:
+    description: How long the stage is watched, V(30m) for example, warm-up included.
+    type: raw
+    required: true
+  interval:
+    description: Time between two samples, at least 0.1 s. The first one comes earlier.
+    type: raw
+    default: 10s
+  warm_up:
+    description: Time at the beginning of the stage that no condition counts, unless it says otherwise.
+    type: raw
+    default: 0
+  leases:
+    description: The values RV(progressive.delivery.traffic_weight#module:lease) to renew, and to take back on failure.
+    type: list
+    elements: dict
+    default: []
+  on_fail:
+    description:
+      - V(way_back) returns the traffic that O(leases) hold when the stage fails or the watch is interrupted.
+      - V(hold) leaves the shares to whoever comes next. Nobody renews the leases then, so they run out by themselves.
+    type: str
+    default: way_back
+    choices: [way_back, hold]
+  policy:
+    description: What follows a verdict that is neither V(pass) nor V(fail).
+    type: dict
+    suboptions:
+      inconclusive:
+        description: The data do not decide. V(extend) watches O(extend_by) longer and judges again, at most O(max_extensions) times.
+        type: str
+        default: fail
+        choices: [fail, pass, extend]
+      no_data:
+        description: There was nothing to judge.
+        type: str
+        default: fail
+        choices: [fail, pass, extend]
+      error:
+        description: A source failed O(error_limit) times in a row.
+        type: str
+        default: fail
+        choices: [fail, pass, extend]
+  extend_by:
+    description: How much longer an extended stage is watched.
+    type: raw
+    default: 5m
+  max_extensions:
+    description: How often a stage may be extended.
+    type: int
+    default: 1
+  error_limit:
+    description: Polls with an error in a row after which a source counts as gone.
+    type: int
+    default: 3
+  share_bp:
+    description: The share the candidate is meant to have, as a percentage or in basis points. For display.
+    type: raw
+  journal:
+    description: File of the rollout's journal, to which the events C(sample), C(note), C(verdict), C(way_back) and C(signal) are appended.
+    type: path
+  rollout:
+    description: Id of the rollout, for the journal.
+    type: str
+seealso:
+  - module: progressive.delivery.traffic_weight
+"""
+
+EXAMPLES = r"""
+- name: Watch the canary for half an hour, and take it out when it is bad
+  progressive.delivery.health_gate:
+    service: shop
+    candidate: canary
+    stable: blue
+    arms:
+      blue: {backend: shop_blue}
+      canary: {backend: shop_canary}
+    endpoints:
+      - {name: lb1, socket: unix:///run/haproxy/admin.sock, map: /etc/haproxy/delivery.map, ring: shop_events}
+    bake: 30m
+    leases: ["{{ moved.lease }}"]
+    conditions:
+      - {name: errors, metric: error_ratio, abort_above: 0.5%, pass_below: 0.1%}
+      - {name: latency, metric: latency_p95, abort_above: 1000, pass_below: 500}
+      - {name: servers, metric: servers_up_ratio, abort_below: 0.5}
+
+- name: Compare with the stable arm, and watch workers that only Prometheus knows
+  progressive.delivery.health_gate:
+    service: shop
+    candidate: canary
+    stable: blue
+    arms: "{{ delivery_arms }}"
+    endpoints: "{{ delivery_endpoints }}"
+    sources:
+      prometheus:
+        type: prometheus
+        url: http://prometheus.example.com:9090
+        queries:
+          workers: 'sum(workers_alive{arm="$arm"})'
+    bake: 10m
+    interval: 5s
+    policy: {inconclusive: extend}
+    conditions:
+      - {metric: error_ratio, compare: difference, abort_above: 1%}
+      - {metric: latency_p99, compare: ratio, abort_above: 1.5}
+      - {metric: workers, source: prometheus, abort_below: 56, pass_above: 60, consecutive_limit: 3}
+"""
+
+RETURN = r"""
+verdict:
+  description: V(pass), V(fail), V(inconclusive), V(no_data) or V(error).
+  returned: when it watched
+  type: str
+  sample: fail
+passed:
+  description: Whether the rollout may go on, after the policy for the verdict.
+  returned: when it watched
+  type: bool
+reason:
+  description: One sentence with the numbers that decided.
+  returned: when it watched
+  type: str
+  sample: 'canary: 21 of 104 requests failed (20.19 %) in the last 2.0 s, limit 0.5 %'
+conditions:
+  description: What each condition says at the end.
+  returned: when it watched
+  type: list
+  elements: dict
+  sample:
+    - {name: errors, verdict: fail, reason: '...', value: 0.2019, limit: 0.005, n: 104, required: true}
+arms:
+  description: What each arm did in the whole stage, as the source V(router) counts it.
+  returned: when it watched
+  type: dict
+  sample:
+    canary: {requests: 104, errors: 21, error_ratio: 0.2019, p50_ms: 20.0, p95_ms: 84.0, p99_ms: 120.0}
+observed_bp:
+  description: The shares that the requests of the stage show, in basis points.
+  returned: when it watched
+  type: dict
+  sample: {blue: 9495, canary: 505}
+samples:
+  description: Polls of the source that sets the pace.
+  returned: when it watched
+  type: int
+duration:
+  description: Seconds from the beginning to the end of the watch.
+  returned: when it watched
+  type: float
+extensions:
+  description: How often the stage was extended.
+  returned: when it watched
+  type: int
+notes:
+  description: What did not work on the way, or should be known besides.
+  returned: when it watched
+  type: list
+  elements: str
+rolled_back:
+  description: Whether all traffic was returned, and read back from the routers.
+  returned: when it watched
+  type: bool
+rollback:
+  description: The way back, when there was one.
+  returned: when it watched
+  type: dict
+  contains:
+    seconds:
+      description: Time from the decision until every endpoint had answered.
+      type: float
+    to:
+      description: The arm that has all of the traffic now.
+      type: str
+    complete:
+      description: Whether all endpoints were returned.
+      type: bool
+    endpoints:
+      description: For each endpoint C(endpoint), C(ok), C(error), C(to) and C(seconds).
+      type: list
+      elements: dict
+stopped_by:
+  description: The signal that ended the watch.
+  returned: when it watched
+  type: str
+"""
+
+import asyncio
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import DeliveryError
+from ansible_collections.progressive.delivery.plugins.module_utils._gate import ARGUMENT_SPEC, read_gate
+from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal
+from ansible_collections.progressive.delivery.plugins.module_utils._watch import watch
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    journal = Journal(module.params['journal'], module.params['rollout'])
+    try:
+        gate = read_gate(module.params)
+        if module.check_mode:
+            module.exit_json(changed=False, msg=gate.intent, passed=None, verdict=None)
+        result = asyncio.run(watch(gate, journal, lambda progress: None, lambda sentence: None))
+    except DeliveryError as exc:
+        module.fail_json(msg=str(exc))
+    (module.fail_json if result.get('failed') else module.exit_json)(**result)
+
+
+if __name__ == '__main__':
+    main()
