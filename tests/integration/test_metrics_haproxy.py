@@ -263,9 +263,9 @@ def test_requests_that_found_no_server_are_failures_of_the_arm():
         assert sorted(ms >= 700 for ms in block.latencies_ms) == [False, True] and min(block.latencies_ms) >= 250
 
 
-def _raw(proxy, path):
+def _raw(proxy, path, headers=''):
     client = socket.create_connection(('127.0.0.1', proxy.port), timeout=5)
-    client.sendall(b'GET %s HTTP/1.1\r\nHost: x\r\n\r\n' % path.encode())
+    client.sendall(('GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n' % (path, headers)).encode())
     return client
 
 
@@ -370,17 +370,13 @@ def test_a_frontend_that_does_not_log_is_named():
 
 
 def test_client_that_leaves_is_neither_good_nor_bad_but_its_wait_is_kept():
-    with running(server_timeout='10s') as (proxy, _b, canary):
-        text = proxy.config.read_text().replace('\nbackend canary\n', '\nbackend canary\n    option abortonclose\n')
-        proxy.config.write_text(text)
-        proxy.reload()
-        with Watching(source(proxy)) as watch:
-            canary.silent = True
-            client = _raw(proxy, '/canary')
-            lab.wait_for(lambda: canary.hits == 1, 'the request to arrive')
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b'\x01\0\0\0\0\0\0\0')
-            time.sleep(0.1)
-            client.close()
-            blocks = watch.until(lambda got: total(got, 'canary').gave_up_ms, 'the abort')
-            block = total(blocks, 'canary')
-            assert (block.requests, block.bad, block.latencies_ms) == (0, 0, ()) and 90 <= block.gave_up_ms[0] < 5000
+    with running() as (proxy, _b, canary), Watching(source(proxy)) as watch:
+        canary.silent = True
+        # HAProxy 2.6 only notices that a client has left while it still expects something of it.
+        client = _raw(proxy, '/canary', 'Content-Length: 10\r\n')
+        lab.wait_for(lambda: watch.poll().gauges['sessions', 'canary'] == 1 and canary.hits == 1, 'the request to arrive')
+        client.close()
+        blocks = watch.until(lambda got: total(got, 'canary').gave_up_ms, 'the abort')
+        block = total(blocks, 'canary')
+        assert (block.requests, block.bad, block.latencies_ms, len(block.gave_up_ms)) == (0, 0, (), 1)
+        assert watch.poll().gauges['sessions', 'canary'] == 0
