@@ -23,6 +23,8 @@ from ansible_collections.progressive.delivery.plugins.module_utils._journal impo
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import (
     ENDPOINTS_OPTION, Endpoint, parse_arms, parse_endpoints)
 
+T = t.TypeVar('T')
+
 SPEC: dict[str, t.Any] = {
     'endpoints': ENDPOINTS_OPTION,
     'backend': {'type': 'str'},
@@ -106,8 +108,8 @@ class Task:
                                 endpoints=[site.intent() for site in self.sites], duration_s=result['duration_s'])
         warnings = [self._journal.error] if self._journal.error else []
         if self._on_timeout == 'keep' and not result.get('failed'):
-            warnings += ['%s after %s; the task went on (on_timeout=keep).' % (
-                self._lack(site, name, goal), format_duration(site.waited[name])) for site in self.sites for name, goal in site.timed_out.items()]
+            late = self._lacking([site.timed_out for site in self.sites])
+            warnings += ['%s; the task went on (on_timeout=keep).' % text for text in late]
         return dict(result, warnings=warnings) if warnings else result
 
     async def _change(self) -> None:
@@ -128,26 +130,33 @@ class Task:
     async def _wait(self, goals: t.Callable[[Site], dict[str, str]], until: float, last: bool = False) -> None:
         """Waits on all endpoints at once. What is left when time is up is an error, unless the policy knows what comes next."""
         await self._all(lambda site: site.wait(goals(site), until, self._say))
-        texts = ['%s after %s and was left in %s' % (self._lack(site, name, goal), format_duration(site.waited[name]),
-                                                     site.pool.servers[name].admin)
-                 for site in self.sites for name, goal in site.left.items()
-                 if last or self._on_timeout == 'fail' or (self._on_timeout == 'shutdown' and goal == 'up')]
+        texts = self._lacking([{name: goal for name, goal in site.left.items() if last or self._on_timeout == 'fail' or (
+            self._on_timeout == 'shutdown' and goal == 'up')} for site in self.sites])
         if texts:
             raise DeliveryError('The wait was in vain: %s. Raise wait_timeout, or choose another on_timeout.' % '; '.join(texts))
 
-    @staticmethod
-    def _lack(site: Site, name: str, goal: str) -> str:
-        return '%s: %s' % (site.name, site.lack(name, goal))
+    def _lacking(self, found: t.Sequence[t.Mapping[str, str]]) -> list[str]:
+        """Returns for each site's servers of *found* what was seen last, after how long."""
+        return ['%s: %s after %s, in state %s' % (site.name, site.lack(name, goal), format_duration(site.waited[name]),
+                                                  site.pool.servers[name].admin)
+                for site, goals in zip(self.sites, found) for name, goal in goals.items() if name in site.pool.servers]
 
     async def _all(self, work: t.Callable[[Site], t.Awaitable[None]]) -> None:
-        """Does *work* on all sites at once; raises the errors of all as one when every site has ended."""
-        done = await asyncio.gather(*(work(site) for site in self.sites), return_exceptions=True)
-        errors = [(site.name, exc) for site, exc in zip(self.sites, done) if isinstance(exc, BaseException)]
-        for _name, exc in errors:
-            if not isinstance(exc, DeliveryError):
-                raise exc
-        if errors:
-            raise type(errors[0][1])(' '.join('%s: %s' % pair for pair in errors))
+        await everywhere([(site.name, work(site)) for site in self.sites])
+
+
+async def everywhere(work: t.Sequence[tuple[str, t.Awaitable[T]]]) -> list[T]:
+    """Does the *work* of all endpoints (name, awaitable) at once. When all have ended, raises the errors as one that names each."""
+    done = await asyncio.gather(*(task for _name, task in work), return_exceptions=True)
+    errors = []
+    for (name, _task), outcome in zip(work, done):
+        if isinstance(outcome, DeliveryError):
+            errors.append((name, outcome))
+        elif isinstance(outcome, BaseException):
+            raise outcome
+    if errors:
+        raise type(errors[0][1])(' '.join('%s: %s' % pair for pair in errors))
+    return t.cast('list[T]', done)
 
 
 def _want(options: t.Mapping[str, t.Any], endpoint: Endpoint) -> Want:
