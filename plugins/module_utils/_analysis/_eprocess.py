@@ -98,11 +98,12 @@ def project(n_b: float, n_c: float, theta_b: float, theta_c: float, a: float, m:
             return q
         slope = n_b * c_c + a_n_c * a * q_q + above * a * (1 - 2 * c) + beyond * (1 - 2 * q)
         step = value / slope if slope > 0 else inf
+        if abs(step) <= 1e-9 * q:
+            # Newton's error squares with each step: this one leaves nothing that a double could hold.
+            return q - step
         if not (low < q - step < high and abs(step) <= last / 2):
             step = q - (low + high) / 2
         last = abs(step)
-        if last <= 4e-16 * q:
-            return q - step
         q -= step
     return q
 

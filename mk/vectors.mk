@@ -1,0 +1,5 @@
+# The statistics against reference values of other implementations; any file of the same format does.
+.PHONY: vectors
+vectors: FILE ?= tests/vectors/stats.json
+vectors: venv ## check the statistics against reference values (FILE=...)
+	@$(VENV)/bin/python tests/vectors/check.py $(FILE)
