@@ -94,10 +94,13 @@ class Origin:
     """An HTTP/1.1 server that answers every request with its name, until it is told otherwise.
 
     ``status`` is the status it answers with, ``delay`` seconds it waits first, ``silent`` accepts and never answers.
+    ``gate.clear()`` holds answers back until ``gate.set()``.
     """
 
     def __init__(self, name: str, port: int | None = None) -> None:
         self.name, self.status, self.delay, self.silent, self.hits = name, 200, 0.0, False, 0
+        self.gate = threading.Event()
+        self.gate.set()
         self._want = port
         self._open: set[socket.socket] = set()
         self._listener: socket.socket | None = None
@@ -155,6 +158,7 @@ class Origin:
                     continue
                 if self.delay:
                     time.sleep(self.delay)
+                self.gate.wait(60)
                 body = self.name.encode()
                 conn.sendall(b'HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s' % (self.status, len(body), body))
         self._open.discard(conn)
