@@ -55,7 +55,7 @@ class HttpSource:
 
     def __init__(self, name: str, options: t.Mapping[str, t.Any], arms: t.Iterable[str]) -> None:
         self.name = name
-        self._access = web.read_access(name, options)
+        self._client = web.Client(web.read_access(name, options), _AT_ONCE)
         targets = options.get('targets')
         if not isinstance(targets, t.Mapping) or not any(targets.values()):
             raise BadInput('The source "%s" probes nothing: give targets as {arm: [url, ...]}.' % name)
@@ -69,7 +69,6 @@ class HttpSource:
         if len(self._targets) > _TARGETS_MAX:
             raise BadInput('The source "%s" has %d targets: %d are the most.' % (name, len(self._targets), _TARGETS_MAX))
         self._polled: float | None = None
-        self._gate: asyncio.Semaphore | None = None
 
     @property
     def metrics(self) -> dict[str, str]:
@@ -104,11 +103,10 @@ class HttpSource:
         """Nothing to prepare."""
 
     async def close(self) -> None:
-        """Nothing stays open between polls."""
+        """Ends what still runs."""
+        self._client.close()
 
     async def poll(self, now: float) -> base.Reading:
-        if self._gate is None:
-            self._gate = asyncio.Semaphore(_AT_ONCE)
         found = await asyncio.gather(*(self._probe(target) for target in self._targets))
         first, seconds = self._polled is None, now - (self._polled or 0.0)
         self._polled = now
@@ -131,11 +129,10 @@ class HttpSource:
 
     async def _probe(self, target: Target) -> tuple[float | None, str]:
         """Returns how long the answer took, None without one, and a sentence when it is not the expected one."""
-        async with t.cast(asyncio.Semaphore, self._gate):
-            try:
-                answer = await web.fetch(target.url, self._access, target.timeout, follow=target.follow, limit=_BODY_MAX)
-            except Unreachable as exc:
-                return None, str(exc)
+        try:
+            answer = await self._client.fetch(target.url, target.timeout, follow=target.follow, limit=_BODY_MAX)
+        except Unreachable as exc:
+            return None, str(exc)
         shown = target.url.split('?', 1)[0]
         if answer.status not in target.status:
             return answer.ms, '%s answered %d instead of %s.' % (shown, answer.status, ' or '.join(map(str, target.status)))

@@ -34,8 +34,8 @@ _QUERY_MAX = 10_000
 _METRIC = re.compile(r'[A-Za-z_][A-Za-z0-9_]{0,79}')
 _DURATION = re.compile(r'(?:\d{1,6}(?:ms|[smhdwy])){1,7}')
 # Strings of PromQL, with what decides how a value is written into them, and placeholders outside of strings.
-_PARTS = re.compile(r'(?P<regex>[=!]~\s*)?(?P<string>"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|`[^`]*`)|'
-                    r'\$\{(?P<braced>[a-z_]+)\}|\$(?P<plain>[a-z_]+)', re.S)
+_PARTS = re.compile(r'(?P<regex>[=!]~\s*)?(?:(?P<string>"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|`[^`]*`)|'
+                    r'\$\{(?P<braced>[a-z_]+)\}|\$(?P<plain>[a-z_]+))', re.S)
 _PLACE = re.compile(r'\$\$(?=[a-z{])|\$\{([a-z_]+)\}|\$([a-z_]+)')
 _OF_ARM = ('arm', 'backend', 'version')
 
@@ -73,19 +73,17 @@ class Query:
             raise BadInput('The query "%s" of the source "%s" uses $%s: known are $arm, $backend, $version, $service and $window; '
                            'write $$%s for the text itself.' % (self.name, self._source, name, name))
 
-        def within(text: str, regex: bool) -> str:
-            def one(match: 're.Match[str]') -> str:
-                if match.group() == '$$':
-                    return '$'
-                plain = value(match.group(1) or match.group(2))
-                return re.sub(r'([.+])', r'\\\1' if text[0] == '`' else r'\\\\\1', plain) if regex else plain
-            return _PLACE.sub(one, text)
+        def escaped(name: str, regex: str | None, quote: str) -> str:
+            # A backslash is one in backquotes and two in other strings. Names hold no other signs of regular expressions.
+            return re.sub(r'([.+])', r'\\\1' if quote == '`' else r'\\\\\1', value(name)) if regex else value(name)
 
         def part(match: 're.Match[str]') -> str:
-            if match['string']:
-                return (match['regex'] or '') + within(match['string'], bool(match['regex']))
+            regex, text = match['regex'], match['string']
+            if text:
+                return (regex or '') + _PLACE.sub(lambda place: '$' if place.group() == '$$' else escaped(
+                    place.group(1) or place.group(2), regex, text[0]), text)
             name = match['braced'] or match['plain']
-            return value(name) if name == 'window' else '"%s"' % value(name)
+            return (regex or '') + (value(name) if name == 'window' else '"%s"' % escaped(name, regex, '"'))
 
         return _PARTS.sub(part, self._text)
 
@@ -133,7 +131,7 @@ class PrometheusSource:
 
     def __init__(self, name: str, options: t.Mapping[str, t.Any], values: t.Mapping[str, t.Mapping[str, str]]) -> None:
         self.name = name
-        self._access = web.read_access(name, options)
+        self._client = web.Client(web.read_access(name, options), _AT_ONCE)
         self._url = web.check_url('url of the source "%s"' % name, options.get('url')).rstrip('/')
         if '?' in self._url or '#' in self._url:
             raise BadInput('The url of the source "%s" must end with the host, or the path below which Prometheus lies.' % name)
@@ -163,7 +161,6 @@ class PrometheusSource:
             for own in self._values.values():
                 query.fill(own)
         self._pairs = {(metric, arm): _Pair() for metric in self._counts for arm in self._values}
-        self._gate: asyncio.Semaphore | None = None
 
     @property
     def metrics(self) -> dict[str, str]:
@@ -187,7 +184,8 @@ class PrometheusSource:
                 raise error
 
     async def close(self) -> None:
-        """Nothing stays open between polls."""
+        """Ends what still runs."""
+        self._client.close()
 
     async def poll(self, now: float) -> base.Reading:
         notes: list[str] = []
@@ -237,11 +235,8 @@ class PrometheusSource:
 
     async def _ask(self, query: Query, text: str, notes: list[str]) -> dict[tuple[tuple[str, str], ...], float]:
         """Returns the series of an instant query; a scalar is a series without labels."""
-        if self._gate is None:
-            self._gate = asyncio.Semaphore(_AT_ONCE)
-        async with self._gate:
-            answer = await web.fetch(self._url + '/api/v1/query', self._access, self._timeout,
-                                     form=urlencode({'query': text, 'timeout': '%gs' % self._timeout}).encode())
+        answer = await self._client.fetch(self._url + '/api/v1/query', self._timeout,
+                                          form=urlencode({'query': text, 'timeout': '%gs' % self._timeout}).encode())
         try:
             reply = json.loads(answer.body)
             status = reply['status']

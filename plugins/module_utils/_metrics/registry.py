@@ -16,7 +16,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._metrics impo
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.base import Source
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.haproxy import HaproxySource
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name
-from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint, parse_arms
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import parse_arms, parse_endpoints
 
 ROUTER = 'router'
 """Name of the source that the endpoints themselves are."""
@@ -42,8 +42,7 @@ class Scope(t.NamedTuple):
 
     service: str
     arms: t.Mapping[str, t.Any]
-    endpoints: t.Sequence[Endpoint]
-    versions: t.Mapping[str, str] = {}
+    versions: t.Mapping[str, str]
 
     def placeholders(self) -> dict[str, dict[str, str]]:
         """Returns the values of each arm that a query may name; the backend is that of the service's arms."""
@@ -70,13 +69,16 @@ def build(name: str, options: t.Mapping[str, t.Any], scope: Scope) -> Source:
     return make(name, given, scope)
 
 
-def build_all(sources: t.Mapping[str, t.Any], scope: Scope) -> dict[str, Source]:
-    """Returns every source by name: the router first, then those of *sources* in order. Raises BadInput."""
+def build_sources(service: str, arms: t.Mapping[str, t.Any], endpoints: t.Sequence[t.Mapping[str, t.Any]],
+                  sources: t.Mapping[str, t.Any], versions: t.Mapping[str, str] | None = None) -> list[Source]:
+    """Returns every source: the router first, where there are endpoints, then those of *sources* in order.
+
+    All are as a user wrote them; *versions* are those of the arms, as far as they are known. Raises BadInput.
+    """
     if not isinstance(sources, t.Mapping):
-        raise BadInput('The sources must be a dictionary of name and options.')
-    built: dict[str, Source] = {}
-    if scope.endpoints:
-        built[ROUTER] = HaproxySource(ROUTER, scope.endpoints, lambda endpoint: parse_arms(scope.arms, endpoint))
-    for name, options in sources.items():
-        built[name] = build(name, options, scope)
-    return built
+        raise BadInput('The sources must be a dictionary of names and options.')
+    scope = Scope(check_name('service', service), arms, dict(versions or {}))
+    built: list[Source] = []
+    if endpoints:
+        built.append(HaproxySource(ROUTER, parse_endpoints(endpoints), lambda endpoint: parse_arms(arms, endpoint)))
+    return built + [build(name, options, scope) for name, options in sources.items()]

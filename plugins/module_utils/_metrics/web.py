@@ -16,6 +16,7 @@ import ssl
 import time
 import typing as t
 import urllib.error
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -98,16 +99,28 @@ def read_access(source: str, options: t.Mapping[str, t.Any]) -> Access:
     return Access(headers=headers, username=options.get('username'), password=options.get('password'), **paths, **flags)
 
 
-async def fetch(url: str, access: Access, deadline: float, form: bytes | None = None, follow: bool = False,
-                limit: int = BODY_MAX) -> Answer:
-    """Sends a GET, or a POST of *form*, and returns what came back, whatever its status, up to *limit* bytes of body.
+class Client:
+    """Asks web servers with one *access*. Its threads are its own: a server that hangs holds up no other source."""
 
-    Raises Unreachable when there is no answer within *deadline* seconds.
-    """
-    try:
-        return await asyncio.wait_for(asyncio.to_thread(_fetch, url, access, deadline, form, follow, limit), deadline + 0.2)
-    except (asyncio.TimeoutError, TimeoutError):
-        raise Unreachable('%s did not answer within %g s.' % (_shown(url), deadline)) from None
+    def __init__(self, access: Access, at_once: int) -> None:
+        self._access = access
+        self._at_once = at_once
+        self._threads: ThreadPoolExecutor | None = None
+
+    async def fetch(self, url: str, deadline: float, form: bytes | None = None, follow: bool = False, limit: int = BODY_MAX) -> Answer:
+        """Sends a GET, or a POST of *form*, and returns what came back, whatever its status, up to *limit* bytes of body.
+
+        Raises Unreachable when there is no answer within *deadline* seconds. At most *at_once* requests run at a time.
+        """
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self._at_once, 'delivery-web')
+        return await asyncio.get_running_loop().run_in_executor(self._threads, _fetch, url, self._access, deadline, form, follow, limit)
+
+    def close(self) -> None:
+        """Lets go of the threads; requests that still run end at their deadlines."""
+        threads, self._threads = self._threads, None
+        if threads:
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _fetch(url: str, access: Access, deadline: float, form: bytes | None, follow: bool, limit: int) -> Answer:
