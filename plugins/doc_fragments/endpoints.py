@@ -8,7 +8,7 @@ from __future__ import annotations
 class ModuleDocFragment:
     """The options C(service), C(endpoints) and C(arms), which every plugin that speaks to routers takes."""
 
-    ENDPOINTS = r"""
+    DOCUMENTATION = r"""
 options:
   endpoints:
     description: The processes of the data plane, each of which splits the traffic by itself. All are addressed at once.

@@ -15,6 +15,7 @@ used where the state cannot be read.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import typing as t
 from dataclasses import dataclass
@@ -22,10 +23,11 @@ from dataclasses import dataclass
 from ansible_collections.progressive.delivery.plugins.module_utils import _fleet
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Conflict, DeliveryError, Refused, Unreachable
 from ansible_collections.progressive.delivery.plugins.module_utils._routers import registry
-from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Applied, Observed, Router
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Observed, Router
+from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, format_share
 
 _AGAIN_S = 0.05
-_Taken = t.Tuple[t.Optional[Observed], t.Optional[Applied], str]
+_Taken = t.Tuple[t.Optional[Observed], t.Optional[Observed], str]
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,9 @@ class WayBackResult:
     seconds: float
 
 
-async def take_back(routers: t.Sequence[Router], stored: t.Mapping[str, t.Mapping[str, t.Any]] | None = None) -> list[WayBackResult]:
-    """Takes every endpoint back, all at once. Never raises DeliveryError.
+async def take_back(routers: t.Sequence[Router], stored: t.Mapping[str, t.Mapping[str, t.Any]] | None = None,
+                    write: bool = True) -> list[WayBackResult]:
+    """Takes every endpoint back, all at once; without *write* it only says what would be. Never raises DeliveryError.
 
     *stored* has the payloads of ways back that were computed earlier, by endpoint. One that cannot be reached is asked once
     more while its deadline lasts; it costs nobody else anything.
@@ -76,7 +79,9 @@ async def take_back(routers: t.Sequence[Router], stored: t.Mapping[str, t.Mappin
         else:
             raise failure or Refused('What %s has for the service is not a split ("%s") and cannot be taken back: set one with force.' % (
                 router.name, str(observed.token)[:80] if observed else ''))
-        return observed, None if change is None else await router.apply(change), change.note if change else ''
+        if change is None or (observed is not None and not write):
+            return observed, router.expected(observed, change) if change and observed else None, ''
+        return observed, (await router.apply(change)).observed, change.note
 
     async def back(router: Router) -> _Taken:
         try:
@@ -90,16 +95,52 @@ async def take_back(routers: t.Sequence[Router], stored: t.Mapping[str, t.Mappin
 
 
 def _result(outcome: _fleet.Outcome[_Taken]) -> WayBackResult:
-    observed, applied, note = outcome.value or (None, None, '')
-    now = applied.observed if applied else observed
+    before, after, note = outcome.value or (None, None, '')
+    now = after or before
     return WayBackResult(
         outcome.endpoint, outcome.error is None, str(outcome.error) if outcome.error else None,
-        now.split.stable if now and now.split else None, applied is not None, note,
-        observed.configured_bp if observed else {}, outcome.seconds)
+        now.split.stable if now and now.split else None, after is not None, note,
+        before.configured_bp if before else {}, outcome.seconds)
+
+
+def back_report(service: str, taken: t.Sequence[WayBackResult]) -> dict[str, t.Any]:
+    """Returns the result of a task that took *service* back; it has ``failed`` when one endpoint did not follow."""
+    changed, lost = [one for one in taken if one.changed], [one for one in taken if not one.ok]
+    configured = {one.endpoint: {one.to: TOTAL} if one.to else {} for one in taken if one.ok}
+    goals = sorted({one.to for one in taken if one.to})
+    left = dict.fromkeys(arm for one in changed for arm, bp in one.before_bp.items() if bp and arm not in goals)
+    result: dict[str, t.Any] = {
+        'changed': bool(changed), 'requested': {}, 'configured': configured, 'stable': goals[0] if len(goals) == 1 else None,
+        'previous': {one.endpoint: dict(one.before_bp) for one in taken}, 'lease': {}, 'claims': dict.fromkeys(configured),
+        'left': list(left), 'way_back': [_row(one) for one in taken],
+        'endpoints': [{'name': one.endpoint, 'changed': one.changed, 'configured_bp': configured.get(one.endpoint, {}),
+                       'error': one.error} for one in taken]}
+    groups: dict[str, list[str]] = {}
+    for one in taken:
+        if one.ok:
+            groups.setdefault('All traffic of %s is on %s%s' % (
+                service, one.to or 'what the configuration says', ': ' + one.note if one.note else '' if one.changed else ', as it was'),
+                []).append(one.endpoint)
+    told = ['%s (%s).' % (text, ', '.join(names)) for text, names in groups.items()]
+    if lost:
+        told += ['%s did not follow: %s Its lease, if it has one, does the rest; run this again.' % (one.endpoint, one.error) for one in lost]
+        result['failed'] = True
+    result['msg'] = ' '.join(told)
+    if changed:
+        result['diff'] = [{'prepared': ''.join('%s on %s: %s -> all to %s\n' % (
+            service, one.endpoint, ', '.join('%s %s' % (arm, format_share(bp)) for arm, bp in one.before_bp.items()) or 'nothing known', one.to)
+            for one in changed)}]
+    return result
+
+
+def _row(one: WayBackResult) -> dict[str, t.Any]:
+    return {'endpoint': one.endpoint, 'ok': one.ok, 'to': one.to, 'changed': one.changed, 'error': one.error, 'note': one.note,
+            'seconds': round(one.seconds, 4)}
 
 
 class Held:
-    """The leases of one split at all its endpoints. *clock* is monotonic seconds."""
+    """The leases of one split at all its endpoints; ``ttl_s`` is 0 when it is permanent, and there is but a way back. *clock* is
+    monotonic seconds."""
 
     def __init__(self, value: t.Mapping[str, t.Any], clock: t.Callable[[], float] = time.monotonic) -> None:
         try:
@@ -116,11 +157,15 @@ class Held:
         self._clock = clock
 
     def left(self) -> float:
-        """Returns the seconds that the shortest lease surely still has; not above 0 when it has none."""
+        """Returns the seconds that the shortest lease surely still has; infinity for a permanent split."""
+        if not self.ttl_s:
+            return math.inf
         return min(self._ends.values()) - self._clock()
 
     async def renew(self) -> list[RenewResult]:
-        """Makes every lease run its full time from now. Never raises DeliveryError."""
+        """Makes every lease run its full time from now; a permanent split has none. Never raises DeliveryError."""
+        if not self.ttl_s:
+            return []
         start = self._clock()
         outcomes = await _fleet.each(self.routers, lambda router: router.renew(self._tokens[router.name], self.ttl_s))
         results = []

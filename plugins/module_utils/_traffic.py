@@ -19,7 +19,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils import _fleet
 from ansible_collections.progressive.delivery.plugins.module_utils._duration import format_duration, parse_duration
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Conflict, DeliveryError, Refused
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal
-from ansible_collections.progressive.delivery.plugins.module_utils._lease import WayBackResult, take_back
+from ansible_collections.progressive.delivery.plugins.module_utils._lease import back_report, take_back
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name, check_token, clean_token
 from ansible_collections.progressive.delivery.plugins.module_utils._routers import registry
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import (
@@ -115,8 +115,8 @@ class _Task:
         result = self._result(before, changes, after, desired.split)
         for name, seen in evidence.items():
             result['endpoints'][self._index(name)]['evidence'] = {'level': seen.level, 'text': seen.text, 'observed_bp': seen.observed_bp}
-        if lease_s and not self.check_mode:
-            result['lease'] = self._lease(desired, lease_s, at, after, payloads)
+        if not self.check_mode:
+            result['lease'] = self._lease(desired, lease_s or 0.0, at, after, payloads)
         return result
 
     def _check_given(self) -> None:
@@ -141,7 +141,7 @@ class _Task:
             raise BadInput('The split %s of %s is permanent and takes no lease: leave "lease" out.' % (split, self.service))
         claim = Claim(self.rollout, self.by, int(self.clocks.wall()))
         return Desired(split, claim, lease_s, bool(self.options.get('rollout')), self.options.get('version') or None,
-                       self.options.get('previous_version') or None, self.options['force'])
+                       self.options.get('previous_version') or None, self.options['force'], not self.check_mode)
 
     def _stable(self, before: t.Mapping[str, Observed]) -> str:
         if self.options.get('stable'):
@@ -223,44 +223,12 @@ class _Task:
 
     async def way_back(self) -> dict[str, t.Any]:
         started = self.clocks.monotonic()
-        if self.check_mode:
-            before = await self._read()
-            backs = self._plan(before, lambda router: router.way_back(before[router.name]))
-            after = {name: self.router[name].expected(seen, backs[name]) if name in backs else seen for name, seen in before.items()}
-            result = self._result(before, backs, after, None)
-            result['way_back'] = [{'endpoint': name, 'to': seen.split.stable if seen.split else None, 'changed': name in backs, 'ok': True,
-                                   'note': backs[name].note if name in backs else ''} for name, seen in after.items()]
-            return result
-        taken = await take_back(self.routers)
+        taken = await take_back(self.routers, write=not self.check_mode)
         seconds = round(self.clocks.monotonic() - started, 4)
-        changed = [result for result in taken if result.changed]
-        failed = [result for result in taken if not result.ok]
-        if changed or failed:
+        result = back_report(self.service, taken)
+        if result['changed'] or result.get('failed'):
             self.journal.write('way_back', service=self.service, reason='asked for by %s' % self.by, seconds=seconds,
-                               endpoints={result.endpoint: result.to for result in taken if result.ok},
-                               failed={result.endpoint: result.error for result in failed})
-        return self._taken(taken, changed, failed)
-
-    def _taken(self, taken: t.Sequence[WayBackResult], changed: t.Sequence[WayBackResult], failed: t.Sequence[WayBackResult]) -> dict[str, t.Any]:
-        configured = {result.endpoint: {result.to: TOTAL} if result.to else {} for result in taken if result.ok}
-        goals = {result.to for result in taken if result.ok and result.to}
-        lines = ['%s on %s: %s -> all to %s' % (self.service, result.endpoint, _shares(result.before_bp), result.to) for result in changed]
-        result: dict[str, t.Any] = {
-            'changed': bool(changed), 'requested': {}, 'configured': configured, 'stable': goals.pop() if len(goals) == 1 else None,
-            'previous': {one.endpoint: dict(one.before_bp) for one in taken}, 'lease': None, 'claims': dict.fromkeys(configured),
-            'way_back': [{'endpoint': one.endpoint, 'ok': one.ok, 'to': one.to, 'changed': one.changed, 'error': one.error, 'note': one.note,
-                          'seconds': round(one.seconds, 4)} for one in taken],
-            'endpoints': [{'name': one.endpoint, 'changed': one.changed, 'configured_bp': configured.get(one.endpoint, {}),
-                           'seconds': round(one.seconds, 4), 'error': one.error} for one in taken]}
-        if lines:
-            result['diff'] = [{'prepared': ''.join(line + '\n' for line in lines)}]
-        notes = ['%s: %s' % (one.endpoint, one.note) for one in taken if one.note]
-        if notes:
-            result['notes'] = notes
-        if failed:
-            result.update(failed=True, msg='%s was taken back on %s, but not on %s: %s Its lease, if it has one, does the rest; run this again.' % (
-                self.service, ', '.join(configured) or 'no endpoint', ', '.join(one.endpoint for one in failed),
-                ' | '.join(str(one.error) for one in failed)))
+                               endpoints=result['way_back'], text=result['msg'])
         return result
 
     # ---- released
@@ -306,7 +274,7 @@ class _Task:
                 split: Split | None) -> dict[str, t.Any]:
         stables = {seen.split.stable for seen in after.values() if seen.split}
         result: dict[str, t.Any] = {
-            'changed': bool(changes), 'requested': split.shares if split else {}, 'lease': None,
+            'changed': bool(changes), 'requested': split.shares if split else {}, 'lease': {},
             'configured': {name: seen.configured_bp for name, seen in after.items()},
             'previous': {name: seen.configured_bp for name, seen in before.items()},
             'stable': stables.pop() if len(stables) == 1 else None,
@@ -316,10 +284,6 @@ class _Task:
         if changes:
             result['diff'] = [{'prepared': ''.join(describe(change) + '\n' for change in changes.values())}]
         return result
-
-
-def _shares(bp: t.Mapping[str, int]) -> str:
-    return str(Split(tuple(bp.items()))) if bp else 'nothing known'
 
 
 def _plain(raw: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

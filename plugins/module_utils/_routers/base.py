@@ -71,6 +71,8 @@ class Desired:
     version: str | None = None
     previous_version: str | None = None
     force: bool = False
+    ready: bool = True
+    """Whether the arms must have usable servers now. A prediction is made before they are started."""
 
 
 @dataclass(frozen=True)

@@ -136,9 +136,9 @@ class MapPlan:
                 self.service, self.name, ', '.join(observed.unknown)))
         used = [name for name, bp in desired.split.arms if bp] + [m.arm for m in desired.split.matches]
         for name in dict.fromkeys(used):
-            self._check_arm(self.arms[name], observed)
+            self._check_arm(self.arms[name], observed, desired.ready)
 
-    def _check_arm(self, arm: Arm, observed: Observed) -> None:
+    def _check_arm(self, arm: Arm, observed: Observed, ready: bool) -> None:
         rows = [row for row in observed.state.rows if row.pxname == arm.backend]
         if not any(row.kind == 'backend' for row in rows):
             raise Unsupported('The backend "%s" of arm "%s" does not exist on %s: correct "arms" or add the backend to its configuration.' % (
@@ -148,7 +148,7 @@ class MapPlan:
             if server not in servers:
                 raise Unsupported('The server "%s" of arm "%s" is not in the backend "%s" of %s: it has %s.' % (
                     server, arm.name, arm.backend, self.name, ', '.join(sorted(servers)) or 'none'))
-        if not observed.usable[arm.name]:
+        if ready and not observed.usable[arm.name]:
             raise Unsupported('The arm "%s" has no usable server in the backend "%s" of %s (%s): bring one up before it gets traffic.' % (
                 arm.name, arm.backend, self.name,
                 ', '.join('%s is %s' % (row.svname, row.status) for row in rows if _is_own(row, arm)) or 'it has none'))

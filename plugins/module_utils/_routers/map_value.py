@@ -92,7 +92,7 @@ class MapValue:
             candidates.append((check_name('backend', backend), _whole(bound) - before))
             before = _whole(bound)
         facts = {}
-        for part in record.split(',') if record else ():
+        for part in record.split(',') if record not in ('', '-') else ():
             name, equals, fact = part.partition('=')
             if not equals:
                 raise ValueError('the record %r' % record)
