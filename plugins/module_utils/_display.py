@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis import measure as m
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis.condition import Condition
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis.verdict import Judgement
-from ansible_collections.progressive.delivery.plugins.module_utils._split import format_share
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def line(progress: Progress) -> str:
     if progress.requests is not None:
         parts.append('%d req' % progress.requests)
     if progress.share_bp is not None:
-        parts.append('share %s' % format_share(progress.share_bp))
+        parts.append('share %.1f %%' % (progress.share_bp / 100))
     if progress.lease is not None:
         parts.append('lease %.1f s' % max(0.0, progress.lease))
     if progress.trouble:

@@ -21,11 +21,11 @@ from ansible_collections.progressive.delivery.plugins.module_utils._lease import
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.base import COUNTS, REQUESTS, Source
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.registry import build_sources
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import parse_endpoints
 from ansible_collections.progressive.delivery.plugins.module_utils._split import format_share, parse_share
 
 SHORTEST_INTERVAL_S = 0.1
 LONGEST_BAKE_S = 30 * 86400.0
-# An endpoint that hangs must be given up before the poll of its source is: the others' answers would be lost with it.
 _ENDPOINT_PART = 0.6
 
 _CONDITION_TYPES = {'required': 'bool', 'per_endpoint': 'bool', 'min_sample': 'int', 'min_events': 'int', 'consecutive_limit': 'int',
@@ -119,8 +119,9 @@ def read_gate(options: t.Mapping[str, t.Any]) -> Gate:
             raise BadInput('The %s is %d: it must be at least %d.' % (key, options[key], least))
     if extend_by < interval and options['max_extensions']:
         raise BadInput('The extend_by (%g s) is shorter than the interval (%g s): nothing more would be seen.' % (extend_by, interval))
-    endpoints = [{**one, 'deadline': min(parse_duration(one.get('deadline') or 2, 'deadline'), _ENDPOINT_PART * max(interval, 1.0))}
-                 for one in options['endpoints']]
+    # An endpoint that hangs is given up before the next poll: those that answer wait for it.
+    endpoints = [{**one.options, 'deadline': min(one.deadline, _ENDPOINT_PART * max(interval, 1.0))}
+                 for one in (parse_endpoints(options['endpoints']) if options['endpoints'] else ())]
     sources = tuple(build_sources(service, options['arms'], endpoints, options['sources']))
     if not sources:
         raise BadInput('There is nothing to observe: give endpoints, or sources.')

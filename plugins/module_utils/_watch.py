@@ -18,6 +18,7 @@ import heapq
 import time
 import traceback
 import typing as t
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis import verdict as v
@@ -38,9 +39,11 @@ _RENEW_S = 1.0
 _RENEWAL_GRACE_S = 0.25
 _WAY_BACK_DEADLINE_S = 15.0
 _OPEN_DEADLINE_S = 5.0
+_POLL_DEADLINE_S = 10.0
 _RECORD_DEADLINE_S = 5.0
 _SHOW_DEADLINE_S = 1.0
 _MOST_NOTES = 50
+_THREADS = 128
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,8 @@ class Watch:
             self._bake = end
 
     async def _poll(self, source: Source, due: t.Sequence[float]) -> None:
-        deadline = 0.8 * max(self.gate.interval, 1.0)
+        # Sources have deadlines of their own; a slow one is asked less often and holds up nobody.
+        deadline = max(0.8 * self.gate.interval, _POLL_DEADLINE_S)
         for position, at in enumerate(due):
             if position + 1 < len(due) and self._began + due[position + 1] <= self._now():
                 # Too late for this one: the schedule is fixed, the next one comes soon.
@@ -278,7 +282,8 @@ class Watch:
                 return text + ' Nothing was written.'
             return text + (' The shares stay until their lease runs out, in at most %s.' % self._left_told() if self._leased else '')
         if rollback['complete']:
-            return '%s Traffic is back on %s after %.2f s.' % (text, rollback['to'], rollback['seconds'])
+            return '%s Traffic is back on %s after %s.' % (
+                text, rollback['to'], '%.0f ms' % (rollback['seconds'] * 1000) if rollback['seconds'] < 1 else '%.1f s' % rollback['seconds'])
         left = '; '.join('%s: %s' % (row['endpoint'], str(row['error']).rstrip('.')) for row in rollback['endpoints'] if not row['ok'])
         return '%s NOT all traffic could be returned (%s)%s.' % (
             text, left, '; what is left ends with its lease, in at most %s' % self._left_told() if self._leased else '')
@@ -293,6 +298,8 @@ async def watch(gate: Gate, journal: Journal, show: t.Callable[[Progress], None]
     When a signal or the parent's end stopped the watch, the traffic is returned and recorded, *say* tells it where a person may still
     see it, and this process ends as the signal would have ended it.
     """
+    # Sources ask in threads; names of routers are resolved in threads. Those that hang must not use up the threads of the others.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
     record, live = Outlet(journal.write), Outlet(show, room=20, droppable=True)
     watching = Watch(gate, record, live)
     with Signals(watching.stop):
