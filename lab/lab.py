@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,11 +23,11 @@ import load
 import result
 import stack
 from layout import LabError, Layout
-from processes import Process
 
 
 def up(lab: Layout, options: argparse.Namespace) -> int:
-    stack.up(lab, options.version, options.lifetime)
+    with stack.claimed(lab):
+        stack.up(lab, options.version, options.lifetime)
     print('The lab is up: http://127.0.0.1:%d/api/items, statistics at http://127.0.0.1:%d/, files in %s.' % (
         lab.ports['frontend'], lab.ports['statistics'], lab.dir))
     if options.lifetime:
@@ -78,19 +76,22 @@ def run(lab: Layout, options: argparse.Namespace) -> int:
     """Runs a command while the load is on, then makes the result; its status is the command's."""
     if not options.command:
         raise LabError('Give the command to run after "--".')
-    if not stack.is_up(lab):
-        raise LabError('The lab is not up: run `make lab` first.')
     binary = load.built_vegeta()
-    lab.attack.unlink(missing_ok=True)
-    generator = Process(lab.run, lab.logs, 'load')
-    began = time.time()
-    generator.start([sys.executable, __file__, 'load', '--rate', options.rate, '--duration', options.duration])
-    try:
-        stack.await_load(lab, generator)
-        status = _foreground(options.command)
-    finally:
-        generator.stop(load.TIMEOUT_S + 5, signal.SIGINT)
-    _write_result(lab, binary, began)
+    with stack.claimed(lab):
+        if options.fresh:
+            stack.up(lab, options.version, options.lifetime)
+        elif not stack.is_up(lab):
+            raise LabError('The lab is not up: run `make lab` first.')
+        lab.attack.unlink(missing_ok=True)
+        generator = stack.load_process(lab)
+        began = time.time()
+        generator.start([sys.executable, __file__, 'load', '--rate', options.rate, '--duration', options.duration])
+        try:
+            stack.await_load(lab, generator)
+            status = _foreground(options.command)
+        finally:
+            stack.stop_load(lab)
+        _write_result(lab, binary, began)
     return status
 
 
@@ -138,9 +139,11 @@ def main(words: t.Sequence[str] | None = None) -> int:
         sub.set_defaults(function=function)
         return sub
 
-    sub = command('up', up, 'start the lab afresh: HAProxy, the stable arm, Prometheus where it is installed')
-    sub.add_argument('--version', default='5.0')
-    sub.add_argument('--lifetime', type=float, default=1800, help='seconds until it stops by itself, 0 for never (default 1800)')
+    def of_the_lab(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument('--version', default='5.0', help='the version on blue (default 5.0)')
+        sub.add_argument('--lifetime', type=float, default=1800, help='seconds until it stops by itself, 0 for never (default 1800)')
+
+    of_the_lab(command('up', up, 'start the lab afresh: HAProxy, the stable arm, Prometheus where it is installed'))
     command('down', down, 'stop everything of the lab')
     command('status', status, 'what runs')
     command('setup', setup, 'build the load generator')
@@ -160,6 +163,8 @@ def main(words: t.Sequence[str] | None = None) -> int:
         sub = command(name, function, text)
         sub.add_argument('--rate', type=int, default=300, help='requests per second (default 300)')
         sub.add_argument('--duration', type=float, default=180, help='seconds after which the load ends in any case (default 180)')
+    sub.add_argument('--fresh', action='store_true', help='start the lab afresh before')
+    of_the_lab(sub)
     sub.add_argument('command', nargs='*')
     command('result', make_result, 'make result.json anew from the journal, the load\'s record and what the arms received')
 

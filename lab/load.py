@@ -65,10 +65,15 @@ def attack(lab: Layout, binary: Path, rate: int, duration: float, rng: random.Ra
     for client in range(CLIENTS):
         words += ['-connect-to', 'client-%d.lab.test:%d:127.0.0.1:%d' % (client, port, port)]
     vegeta = subprocess.Popen([str(word) for word in words], stdin=subprocess.PIPE, start_new_session=True)
+
+    def stop(*_args: object) -> None:
+        # vegeta ends and counts what it has on SIGINT; on a second one it would drop that.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        vegeta.send_signal(signal.SIGINT)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        # vegeta counts what it has on SIGINT; a second one would make it drop that.
-        signal.signal(number, lambda *_: vegeta.send_signal(signal.SIGINT) if not stopped.append(1) and len(stopped) == 1 else None)
-    stopped: list[int] = []
+        signal.signal(number, stop)
     assert vegeta.stdin is not None
     with contextlib.suppress(BrokenPipeError):
         for line in targets(rng, port, '%08x' % rng.getrandbits(32)):

@@ -26,12 +26,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import math
 import os
 import random
+import re
 import signal
+import socket
 import time
+import typing as t
 
 from aiohttp import web
 
@@ -45,6 +49,7 @@ KEEPALIVE_S = 120.0
 HEALTHY = (0.015, 0.6)
 SLOW = (0.5, 0.67)
 AGENTS = 61
+_WORK_LINE = re.compile(rb'(?:GET|POST) /api/[^ ]*[?&]id=([^ &]+)[^ ]* HTTP/1')
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -64,9 +69,10 @@ class Received:
 class Service:
     """One process: its fault, its counters, its life."""
 
-    def __init__(self, arm: str, version: str, fault: str, received: Received, rng: random.Random) -> None:
+    def __init__(self, arm: str, version: str, fault: str, received: Received, crash: t.Callable[[], object],
+                 rng: random.Random) -> None:
         self.arm, self.version, self.fault = arm, version, fault
-        self._received, self._rng = received, rng
+        self._received, self._crash, self._rng = received, crash, rng
         self._started = self._draining = self._doomed = False
         self._released = asyncio.Event()
         self._answers: dict[tuple[str, int], int] = {}
@@ -135,7 +141,7 @@ class Service:
         self._received.add(request.query.get('id', '-'))
         if self.fault == 'crash' and not self._doomed:
             self._doomed = True
-            asyncio.get_running_loop().call_later(CRASH_AFTER_S, os.kill, os.getpid(), signal.SIGKILL)
+            asyncio.get_running_loop().call_later(CRASH_AFTER_S, self._crash)
         if self.fault in ('silent', 'hang'):
             return await self._never(request)
         await request.read()
@@ -179,15 +185,47 @@ class Service:
         return '\n'.join(lines) + '\n'
 
 
+async def crash(runner: web.AppRunner, received: Received) -> None:
+    """Dies at once, as by SIGKILL, and leaves a true record.
+
+    The kernel takes requests for a process that is killed until it has torn down the memory, which takes milliseconds.
+    So what is read already is noted first, then what the sockets hold, each closed the moment it was looked at.
+    """
+    open_now = lambda: [handler.transport for handler in runner.server.connections if handler.transport]
+    for transport in open_now():
+        transport.pause_reading()
+    for _step in range(5):
+        await asyncio.sleep(0)
+    for site in runner.sites:
+        for listener in site._server.sockets:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(listener.fileno())) as accepting:
+                os.close(listener.fileno())
+                while True:
+                    _note_unread(accepting.accept()[0].detach(), received)
+    for transport in open_now():
+        descriptor = transport.get_extra_info('socket').fileno()
+        if descriptor >= 0:
+            _note_unread(descriptor, received)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _note_unread(descriptor: int, received: Received) -> None:
+    with contextlib.suppress(OSError), socket.socket(fileno=descriptor) as connection:
+        data = connection.recv(65536, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        connection.close()
+        for found in _WORK_LINE.finditer(data):
+            received.add(found.group(1).decode())
+
+
 async def serve(options: argparse.Namespace) -> None:
     """Runs one process until SIGTERM or SIGINT."""
     received = Received(options.received, options.arm, options.version, options.port)
-    service = Service(options.arm, options.version, options.fault, received, random.Random())
     app = web.Application()
-    app.add_routes(service.routes())
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=options.grace)
+    service = Service(options.arm, options.version, options.fault, received, lambda: asyncio.ensure_future(crash(runner, received)), random.Random())
+    app.add_routes(service.routes())
     await runner.setup()
-    await web.TCPSite(runner, '127.0.0.1', options.port, backlog=512).start()
+    await web.TCPSite(runner, options.address, options.port, backlog=512).start()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -206,6 +244,7 @@ def main() -> None:
     parser.add_argument('--arm', required=True)
     parser.add_argument('--version', required=True)
     parser.add_argument('--port', type=int, required=True)
+    parser.add_argument('--address', default='127.0.0.1', help='to listen on; anything else only within a container (default 127.0.0.1)')
     parser.add_argument('--fault', choices=FAULTS, default='none')
     parser.add_argument('--received', help='file that gets a line for each work request received')
     parser.add_argument('--drain', type=float, default=1.5, help='seconds to serve on after SIGTERM, not ready (default 1.5)')

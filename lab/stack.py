@@ -8,29 +8,37 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
 import http.client
 import json
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import typing as t
 from pathlib import Path
 
 import jinja2
 
 from layout import SERVICE, STABLE_ARM, LabError, Layout
+from load import TIMEOUT_S
 from processes import Process, stop_all, wait_until
 
 HERE = Path(__file__).parent
 ARMS = ('blue', 'green', 'canary')
 FAULTS = ('none', 'errors', 'slow', 'crash', 'silent', 'hang')
-EXPIRY = 'expiry'
+EXPIRY, LOAD = 'expiry', 'load'
 # The service serves on for 1.5 s after SIGTERM and gives what is left 2 s.
 STOP_PATIENCE_S = 6.0
 
 
 def up(lab: Layout, version: str, lifetime: float) -> None:
     """Starts everything afresh: what ran in this directory is stopped, what it left is deleted."""
+    # It becomes part of an entry of the map.
+    if not re.fullmatch(r'[A-Za-z0-9_.+~-]{1,60}', version):
+        raise LabError('The version %r is not usable: use letters, digits and the signs "_.+~-".' % version)
     haproxy = _haproxy()
     down(lab)
     for leftover in (lab.run, lab.logs, lab.received, lab.state, lab.dir / 'prometheus'):
@@ -58,11 +66,32 @@ def down(lab: Layout, spare: str = '') -> bool:
     """Stops every process of the lab but the one named *spare*; False when none ran."""
     names = sorted(path.stem for path in lab.run.glob('*.json')) if lab.run.is_dir() else []
     # The load first and alone: what it has sent should be answered before the rest goes.
-    ran = stop_all([_process(lab, name) for name in names if name == 'load'], 25.0, 2)
-    ran |= stop_all([_process(lab, name) for name in names if name not in ('load', spare)], STOP_PATIENCE_S)
+    ran = stop_load(lab)
+    ran |= stop_all([_process(lab, name) for name in names if name not in (LOAD, spare)], STOP_PATIENCE_S)
     if spare:
         _process(lab, spare).forget()
     return ran
+
+
+def load_process(lab: Layout) -> Process:
+    return _process(lab, LOAD)
+
+
+def stop_load(lab: Layout) -> bool:
+    """Ends the load and waits for the answers to what it has sent; False when there was none."""
+    return stop_all([load_process(lab)], TIMEOUT_S + 5.0, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def claimed(lab: Layout) -> t.Iterator[None]:
+    """Keeps others from starting the lab afresh under a command that uses it."""
+    lab.dir.mkdir(parents=True, exist_ok=True)
+    with open(lab.dir / 'lock', 'w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise LabError('Somebody uses the lab in %s: wait for the end, or set LAB_DIR and LAB_PORT for a lab of your own.' % lab.dir) from None
+        yield
 
 
 def is_up(lab: Layout) -> bool:
