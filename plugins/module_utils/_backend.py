@@ -125,7 +125,7 @@ class Task:
             await self._wait(lambda site: {name: 'empty' for name in site.shut}, grace, last=True)
             until = max(until, grace)
         await self._wait(lambda site: {step.name: 'removable' for step in site.steps if step.wait and step.removal}, until, last=True)
-        await self._all(Site.remove)
+        await self._all(lambda site: site.remove(until))
 
     async def _wait(self, goals: t.Callable[[Site], dict[str, str]], until: float, last: bool = False) -> None:
         """Waits on all endpoints at once. What is left when time is up is an error, unless the policy knows what comes next."""

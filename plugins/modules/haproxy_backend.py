@@ -104,8 +104,7 @@ options:
       - What to wait for. Used with O(wait=true).
       - V(auto) waits for V(empty) on the way out (O(admin=drain), O(admin=maint), O(weight=0), O(state=absent)) and for V(up) on the way
         in. It does not wait for what cannot come.
-      - V(empty) is no session, no queued request, and no connection in use (which is not counted where health checks run, because HAProxy
-        counts theirs). For servers that get new sessions it is an error.
+      - V(empty) is no session, no queued request and no connection in use. For servers that get new sessions it is an error.
       - V(up) is running with checks passed; a server without checks is up when it is ready. For servers that are not ready it is an error.
     type: str
     choices: [auto, empty, up]
@@ -270,7 +269,7 @@ endpoints:
           description: Requests that wait for this server.
           type: int
         connections:
-          description: Connections in use, those of checks included.
+          description: Connections in use.
           type: int
         idle_connections:
           description: Connections kept for reuse.

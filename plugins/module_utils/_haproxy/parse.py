@@ -92,6 +92,7 @@ class StatRow:
     reuse: int | None = None
     used_conn_cur: int | None = None
     idle_conn_cur: int | None = None
+    safe_conn_cur: int | None = None
     qtime: int | None = None
     ctime: int | None = None
     rtime: int | None = None
@@ -154,13 +155,6 @@ class ServerState:
     backend_id: int
     server_id: int
     seconds_since_change: int
-    check_state: int = 0
-    agent_state: int = 0
-
-    @property
-    def checked(self) -> bool:
-        """Whether health checks of its own or its agent run on it outside maintenance (configured 0x02 and enabled 0x04)."""
-        return self.check_state & 0x06 == 0x06 or self.agent_state & 0x06 == 0x06
 
     @property
     def operational(self) -> str:
@@ -201,8 +195,7 @@ def parse_servers_state(text: str) -> list[ServerState]:
             backend=raw['be_name'], server=raw['srv_name'], addr='' if addr == '-' else addr, port=_number(raw.get('srv_port')),
             fqdn='' if fqdn == '-' else fqdn, op_state=int(raw['srv_op_state']), admin_state=int(raw['srv_admin_state']),
             uweight=int(raw['srv_uweight']), iweight=int(raw['srv_iweight']), backend_id=int(raw['be_id']),
-            server_id=int(raw['srv_id']), seconds_since_change=int(raw['srv_time_since_last_change']),
-            check_state=_number(raw.get('srv_check_state')) or 0, agent_state=_number(raw.get('srv_agent_state')) or 0))
+            server_id=int(raw['srv_id']), seconds_since_change=int(raw['srv_time_since_last_change'])))
     return states
 
 

@@ -61,7 +61,6 @@ class Server:
     backup: bool
     tracks: str
     resolved: bool
-    checked: bool
 
     @property
     def up(self) -> bool:
@@ -76,14 +75,14 @@ class Server:
 
     @property
     def empty(self) -> bool:
-        """Whether no request and no session is left on it. Connections in use count too, except where health checks run,
-        because HAProxy counts theirs among them: a check that hangs would hold up a drain for ever."""
-        return not self.sessions and not self.queued and (self.checked or not self.connections)
+        """Whether no session, no queued request and no connection in use is left on it. A health check under way is none of
+        them (2.6), so one that hangs does not hold up a drain."""
+        return not self.sessions and not self.queued and not self.connections
 
     @property
     def removable(self) -> bool:
         """Whether ``del server`` will take it: idle connections hold it, too."""
-        return self.admin == 'maint' and self.empty and not self.connections and not self.idle_connections
+        return self.admin == 'maint' and self.empty and not self.idle_connections
 
     def facts(self) -> dict[str, t.Any]:
         """Returns what plugins report."""
@@ -158,8 +157,8 @@ def _server(row: StatRow, state: ServerState) -> Server:
         effective_weight=row.weight or 0, admin=_admin(state.admin_state),
         forced=_admin(state.admin_state & (_MAINT | _DRAIN)), operational=state.operational, check=check,
         check_status=row.check_status, sessions=row.scur or 0, queued=row.qcur or 0, connections=row.used_conn_cur or 0,
-        idle_connections=row.idle_conn_cur or 0, backup=row.backup, tracks=row.tracked,
-        resolved=not state.admin_state & _UNRESOLVED, checked=state.checked)
+        idle_connections=(row.idle_conn_cur or 0) + (row.safe_conn_cur or 0), backup=row.backup, tracks=row.tracked,
+        resolved=not state.admin_state & _UNRESOLVED)
 
 
 @dataclass(frozen=True)

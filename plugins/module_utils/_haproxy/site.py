@@ -98,16 +98,25 @@ class Site:
         self.shut = [name for name in self.timed_out if not server_plan.reached(self.pool.servers.get(name), 'empty')]
         await self._send(['shutdown sessions server %s/%s' % (self.want.backend, name) for name in self.shut])
 
-    async def remove(self) -> None:
-        """Deletes what is to be removed, and looks that it is gone."""
-        removals = [step.removal for step in self.steps if step.removal]
-        if not removals:
-            return
-        try:
-            await self._send(removals)
-        except Refused as exc:
-            raise Refused('%s The server stays in maintenance; with wait=true the task waits until nothing holds it.' % exc) from None
-        await self._read()
+    async def remove(self, until: float) -> None:
+        """Deletes what is to be removed, and looks that it is gone.
+
+        Counts of connections are not exact at every moment (management manual, "show servers conn"), so a task that waits asks again.
+        """
+        for step in self.steps:
+            while step.removal:
+                try:
+                    await self._send([step.removal])
+                    break
+                except Refused as exc:
+                    if 'connections' not in str(exc):
+                        raise
+                    if not step.wait or time.monotonic() >= until:
+                        raise Refused('%s The server stays in maintenance; with wait=true the task waits until nothing holds it.' % (
+                            exc,)) from None
+                await asyncio.sleep(_FIRST_PAUSE_S)
+        if any(step.removal for step in self.steps):
+            await self._read()
         still = [step.name for step in self.steps if step.removal and step.name in self.pool.servers]
         if still:
             raise Refused('HAProxy at %s said that it deleted %s and still shows it.' % (self.runtime.address, ', '.join(still)))
@@ -157,8 +166,7 @@ class Site:
                 servers[step.name] = Server(
                     name=step.name, address=step.address, weight=step.weight, initial_weight=step.weight, effective_weight=0,
                     admin=step.admin, forced=step.admin, operational='stopped', check='none', check_status='', sessions=0, queued=0,
-                    connections=0, idle_connections=0, backup='backup' in (self.want.options or {}), tracks='', resolved=True,
-                    checked=False)
+                    connections=0, idle_connections=0, backup='backup' in (self.want.options or {}), tracks='', resolved=True)
         self.pool = replace(self.pool, servers=servers)
 
     def diff(self) -> dict[str, str]:
