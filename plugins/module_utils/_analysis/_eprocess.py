@@ -5,7 +5,7 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
 
-"""The block-wise two-arm e-process: evidence, at any moment, that a rate of the canary is beyond ``a`` times that of the baseline plus ``m``.
+"""The block-wise two-arm e-process: evidence, at any moment, that a rate of the canary is beyond ``a`` times the baseline's plus ``m``.
 
 A block is what both arms did between two polls: of ``n_b`` requests of the baseline ``e_b`` had the event (failed, were slow, converted),
 of ``n_c`` of the canary ``e_c``. The null hypothesis is that in every block the average rates keep ``p_c <= a*p_b + m`` (direction +1) or
@@ -13,8 +13,8 @@ of ``n_c`` of the canary ``e_c``. The null hypothesis is that in every block the
 A process E that starts at 1, is never negative and keeps E[E_tau] <= 1 under the null at every stopping time is called an e-process;
 whoever stops when it reaches 1/alpha is wrong with probability alpha at most (Ville's inequality), however often he looks.
 
-Sources: R. Turner, A. Ly, P. Grunwald, "Generic E-variables for exact sequential k-sample tests" (R package safestats): the likelihood ratio
-of an alternative and its projection on a convex null; here the null is a half-plane, and there is a mixture over effect and onset.
+Source: R. Turner, A. Ly, P. Grunwald, "Generic E-variables for exact sequential k-sample tests" (R package safestats): the likelihood
+ratio of an alternative and its projection on a convex null. Here the null is a half-plane, and there is a mixture over effect and onset.
 """
 
 from __future__ import annotations
