@@ -52,6 +52,7 @@ RECORD_SPEC: dict[str, t.Any] = {
     'gate': {'type': 'dict', 'default': {}},
     'outcome': {'type': 'str', 'choices': ['promoted', 'rolled_back', 'failed']},
     'reason': {'type': 'str', 'default': ''},
+    'failures': {'type': 'list', 'elements': 'dict', 'default': []},
 }
 
 
@@ -91,9 +92,6 @@ class Record:
 
     def _stage_finished(self) -> dict[str, t.Any]:
         stage, plan, gate, moved = (self.options[k] for k in ('stage', 'plan', 'gate', 'moved'))
-        # The role's registered results outlive a stage: one that failed to move its traffic must not borrow the gate of the stage before.
-        gate = gate if gate.get('stage') == stage['label'] else {}
-        moved = moved if gate or moved.get('failed') else {}
         arms = gate.get('arms') or {}
         self.journal.write(
             'stage_finished', **_stage_fields(stage, plan), configured_bp=_agreed(moved.get('configured') or {}), endpoints=moved.get('configured'),
@@ -103,18 +101,37 @@ class Record:
         return {}
 
     def _finished(self) -> dict[str, t.Any]:
+        reason = self.options['reason'] or ' On the way back: '.join(failure_sentence(failure) for failure in self.options['failures'])
         if self.check_mode:
-            return {}
-        self.journal.write('rollout_finished', outcome=self.options['outcome'], reason=self.options['reason'])
+            return {'reason': reason}
+        self.journal.write('rollout_finished', outcome=self.options['outcome'], reason=reason)
         self.lock.release(self.options['rollout'])
         summary = summarize(read_journal(self.path))
-        return {'summary': summary, 'say': [render(summary, self.path)]}
+        return {'reason': reason, 'summary': summary, 'say': [render(summary, self.path)]}
 
     def _point_latest(self) -> None:
         link = os.path.join(os.path.dirname(self.path), 'latest.jsonl')
         temporary = '%s.%d' % (link, os.getpid())
         os.symlink(os.path.basename(self.path), temporary)
         os.replace(temporary, link)
+
+
+def failure_sentence(failure: t.Mapping[str, t.Any]) -> str:
+    """Returns one sentence on a task that failed, from ``{task, result}`` as a rescue has them.
+
+    A looped task says only that some item failed: the items say why. A command says it on its standard error, last.
+    """
+    result = failure.get('result') or {}
+    for item in result.get('results') or []:
+        if item.get('failed') or item.get('unreachable'):
+            result = item
+            break
+    said = str(result.get('stderr') or '').strip().splitlines()
+    message = str(result.get('msg') or 'it did not say why').strip().rstrip('.')
+    if said and result.get('cmd'):
+        return 'The task "%s" failed: %s: %s.' % (failure.get('task'), message, said[-1].strip().rstrip('.'))
+    # The collection's own tasks end with a sentence that stands by itself.
+    return '%s.' % message if ' ' in message and not result.get('cmd') else 'The task "%s" failed: %s.' % (failure.get('task'), message)
 
 
 def _stage_fields(stage: t.Mapping[str, t.Any], plan: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

@@ -77,6 +77,11 @@ options:
     description: Why it ended so, in one sentence.
     type: str
     default: ''
+  failures:
+    description: The tasks that failed, each with C(task) and C(result), when there is no O(reason); the first is why, the others went wrong later.
+    type: list
+    elements: dict
+    default: []
 seealso:
   - module: progressive.delivery.rollout_plan
 """
@@ -104,6 +109,10 @@ RETURN = r"""
 journal:
   description: Path of the journal.
   returned: success
+  type: str
+reason:
+  description: Why the rollout ended as it did, in one sentence.
+  returned: when O(state=finished)
   type: str
 summary:
   description: The rollout in figures, made from its journal.
