@@ -100,7 +100,7 @@ class Load:
 
 
 class GateLab:
-    """*routers* HAProxy processes before one blue and one canary origin."""
+    """*routers* HAProxy processes before one blue origin; each has a canary origin of its own."""
 
     def __init__(self, routers=1):
         self._stack = contextlib.ExitStack()
@@ -108,10 +108,10 @@ class GateLab:
 
     def __enter__(self):
         self.blue = self._stack.enter_context(lab.Origin('blue'))
-        self.canary = self._stack.enter_context(lab.Origin('canary'))
+        self.canaries = [self._stack.enter_context(lab.Origin('canary')) for _ in range(self._routers)]
         self.proxies = [self._stack.enter_context(lab.HAProxy(
-            LINES, head=HEAD, files={'delivery.map': ''}, blue=self.blue.port, canary=self.canary.port)) for _ in range(self._routers)]
-        self.proxy = self.proxies[0]
+            LINES, head=HEAD, files={'delivery.map': ''}, blue=self.blue.port, canary=canary.port)) for canary in self.canaries]
+        self.canary, self.proxy = self.canaries[0], self.proxies[0]
         self.journal = str(self.proxy.dir / 'journal.jsonl')
         return self
 

@@ -19,6 +19,9 @@ from ansible_collections.progressive.delivery.plugins.module_utils._analysis.con
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis.verdict import Judgement
 
 
+_SHORT = {'error_ratio': 'err', 'servers_up_ratio': 'up', 'probe_success_ratio': 'probes'}
+
+
 @dataclass(frozen=True)
 class Progress:
     """A stage at one moment."""
@@ -75,6 +78,4 @@ def _told(condition: Condition, judgement: Judgement) -> str:
 
 def _short(condition: Condition) -> str:
     metric: t.Any = condition.spec.metric
-    if metric == 'error_ratio':
-        return 'err'
-    return metric.replace('latency_', '', 1) if metric.startswith('latency_p') else metric
+    return _SHORT.get(metric) or (metric.replace('latency_', '', 1) if metric.startswith('latency_p') else metric)

@@ -88,7 +88,8 @@ class Watch:
         self._notes: dict[str, None] = {}
         self._open: set[str] = set()
         self._trouble: dict[str, str] = {}
-        self._renewing = True
+        self._over = asyncio.Event()
+        self._decided = 0.0
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
 
     def stop(self, name: str) -> None:
@@ -101,7 +102,7 @@ class Watch:
         rounds = asyncio.create_task(self._guard(self._rounds()))
         ending = await self._ending
         rounds.cancel()
-        self._renewing = False
+        self._over.set()
         if renewals and ending.returns:
             await asyncio.wait(renewals, timeout=_RENEWAL_GRACE_S)
         for task in renewals:
@@ -113,6 +114,7 @@ class Watch:
 
     def _end(self, ending: Ending) -> None:
         if not self._ending.done():
+            self._decided = self._now()
             self._ending.set_result(ending)
 
     async def _guard(self, work: t.Coroutine[t.Any, t.Any, None]) -> None:
@@ -129,7 +131,7 @@ class Watch:
     async def _renew(self, held: Held) -> None:
         every = min(held.ttl_s / 3, self.gate.interval, _RENEW_S)
         due = self._now()
-        while self._renewing:
+        while not self._over.is_set():
             for result in await held.renew():
                 if result.conflict:
                     raise Conflict(result.error)
@@ -138,14 +140,16 @@ class Watch:
                 raise DeliveryError('The lease of %s ran out before it could be renewed%s.' % (
                     self.gate.candidate, ''.join(' (%s)' % text for key, text in self._trouble.items() if key.startswith('lease of '))))
             due = max(due + every, self._now())
-            await asyncio.sleep(due - self._now())
+            try:
+                await asyncio.wait_for(self._over.wait(), due - self._now())
+            except (asyncio.TimeoutError, TimeoutError):
+                pass
 
     def _lease_left(self) -> float | None:
         return min((held.left() for held in self._leased), default=None)
 
     async def _return(self, ending: Ending) -> dict[str, t.Any]:
         """Returns all traffic at once; what could not be returned is named, and its lease runs out by itself."""
-        began = self._now()
         reason = ending.judgement.reason
         answers = await asyncio.gather(*(asyncio.wait_for(held.way_back(reason), _WAY_BACK_DEADLINE_S) for held in self._held),
                                        return_exceptions=True)
@@ -156,7 +160,7 @@ class Watch:
             else:
                 rows += [{'endpoint': one.endpoint, 'ok': one.ok, 'error': one.error, 'to': one.to, 'seconds': one.seconds} for one in answer]
         to = sorted({row['to'] for row in rows if row['ok'] and row['to']})
-        return {'seconds': round(self._now() - began, 4), 'endpoints': rows, 'to': to[0] if len(to) == 1 else to or None,
+        return {'seconds': round(self._now() - self._decided, 4), 'endpoints': rows, 'to': to[0] if len(to) == 1 else to or None,
                 'complete': bool(rows) and all(row['ok'] for row in rows)}
 
     # Sources
