@@ -30,7 +30,7 @@ PROBE_LATENCY = 'probe_latency'
 SUCCESS_RATIO = 'probe_success_ratio'
 
 _TARGETS_MAX = 1000
-_AT_ONCE = 16
+_AT_ONCE = 64
 _PATTERN_MAX = 500
 _BODY_MAX = 65_536
 _NAME = re.compile(r'[a-z][a-z0-9_]{0,39}')
