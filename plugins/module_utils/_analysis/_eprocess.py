@@ -150,21 +150,19 @@ class EProcess:
             share = self._waiting + log(onset) - _LOG_GRID_SIZE
             staked = [log_add(value, share) for value in staked]
             self._waiting += log1p(-onset)
-        self._staked = [value + block_log_e(block, theta_b, theta_c, self.a, self.m) / phi
-                        for value, theta_c in zip(staked, self._alternatives(theta_b))]
-
-    def _alternatives(self, theta_b: float) -> list[float]:
-        """Returns a rate of the canary for each odds ratio; the edge itself, which proves nothing, where no rate lies beyond it."""
         edge = self.a * theta_b + self.m
-        if self.direction > 0:
-            if edge >= 1 - _EPSILON:
-                return [edge] * len(GRID)
-            odds = max(edge, _EPSILON) / (1 - max(edge, _EPSILON))
-            return [min(odds * r / (1 + odds * r), 1 - 1e-12) for r in GRID]
-        if edge <= _EPSILON:
-            return [edge] * len(GRID)
-        edge = min(edge, 1 - _EPSILON)
+        # No rate lies beyond such an edge: the block can prove nothing.
+        if not (edge >= 1 - _EPSILON if self.direction > 0 else edge <= _EPSILON):
+            staked = [value + block_log_e(block, theta_b, theta_c, self.a, self.m) / phi
+                      for value, theta_c in zip(staked, self._alternatives(edge))]
+        self._staked = staked
+
+    def _alternatives(self, edge: float) -> list[float]:
+        """Returns a rate of the canary beyond *edge* for each odds ratio."""
+        edge = min(max(edge, _EPSILON), 1 - _EPSILON)
         odds = edge / (1 - edge)
+        if self.direction > 0:
+            return [min(odds * r / (1 + odds * r), 1 - 1e-12) for r in GRID]
         return [odds / (r + odds) for r in GRID]
 
     @property

@@ -54,8 +54,10 @@ def plan(question: Question, rps_b: float, rps_c: float, p_b: float, bake_s: flo
         median, late = ep.time_to_proof(ep.growth_rate(rps_b, rps_c, p_b, harm, q.ratio, q.margin, q.direction) / phi, alpha)
     passing, _late = ep.time_to_proof(ep.growth_rate(rps_b, rps_c, p_b, p_b, *q.tolerated, -q.direction) / phi, beta)
 
-    found = 'no rate of the candidate is surely found' if smallest is None else '%s %s or %s on the candidate is found in nine of ten cases' % (
-        percent(smallest), q.what, 'more' if q.direction > 0 else 'less')
+    found = 'no rate of the candidate is surely found'
+    if smallest is not None:
+        found = '%s %s or %s on the candidate is found in nine of ten cases' % (
+            percent(smallest), q.what, 'more' if q.direction > 0 else 'less')
     parts = ['%s: in %s at %.3g and %.3g requests per second, with %s on stable, %s' % (
         q.name, format_duration(bake_s), rps_c, rps_b, percent(p_b), found)]
     warnings = []
@@ -75,8 +77,8 @@ def plan(question: Question, rps_b: float, rps_c: float, p_b: float, bake_s: flo
         warnings.append('The condition "%s" cannot pass a candidate that is only as good as stable, so it ends inconclusive: tolerate more '
                         'for a pass (pass_margin).' % q.name)
     elif passing > bake_s:
-        warnings.append('The condition "%s" needs about %s to pass a candidate as good as stable, longer than the bake of %s: tolerate more '
-                        'for a pass (pass_margin), or bake longer.' % (q.name, format_duration(passing), format_duration(bake_s)))
+        warnings.append('The condition "%s" needs about %s to pass a candidate as good as stable, longer than the bake of %s: tolerate '
+                        'more for a pass (pass_margin), or bake longer.' % (q.name, format_duration(passing), format_duration(bake_s)))
     return Plan(smallest, harm, _finite(median), _finite(late), _finite(passing), '; '.join(parts), tuple(warnings))
 
 
