@@ -380,3 +380,14 @@ def test_client_that_leaves_is_neither_good_nor_bad_but_its_wait_is_kept():
         block = total(blocks, 'canary')
         assert (block.requests, block.bad, block.latencies_ms, len(block.gave_up_ms)) == (0, 0, (), 1)
         assert watch.poll().gauges['sessions', 'canary'] == 0
+
+
+def test_a_socket_that_may_only_look_is_enough():
+    """With 'level user' HAProxy's clock is hidden: latencies and counts are the same, waiting is the counters' lower bound."""
+    with running() as (proxy, _b, _canary):
+        proxy.config.write_text(proxy.config.read_text().replace('level admin', 'level user'))
+        proxy.reload()
+        with Watching(source(proxy)) as watch:
+            lab.tally(proxy.port, 5)
+            blocks = watch.until(lambda got: len(total(got, 'blue').latencies_ms) == 5, 'events')
+            assert total(blocks, 'blue').requests == 5 and not watch.reading.errors
