@@ -9,3 +9,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / '.collections'))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+try:
+    from hypothesis import settings
+except ImportError:
+    pass
+else:
+    # How long an example takes says more about the machine than about the code.
+    settings.register_profile('delivery', deadline=None)
+    settings.load_profile('delivery')

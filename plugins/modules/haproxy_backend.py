@@ -246,7 +246,7 @@ endpoints:
           description: The configured weight.
           type: int
         effective_weight:
-          description: The weight that the balancer works with now; 0 in drain, less during a slow start.
+          description: The weight that the balancer works with now, lower during a slow start.
           type: int
         admin:
           description: V(ready), V(drain) or V(maint), inherited states included.

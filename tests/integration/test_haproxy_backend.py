@@ -631,7 +631,7 @@ def test_a_server_that_others_refer_to_cannot_be_removed_and_says_so(proxy: HAPr
     assert result['failed'] and 'other configuration elements' in result['msg']
 
 
-def test_a_half_added_server_is_taken_away_again(proxy: HAProxy) -> None:
+def test_a_server_that_haproxy_will_not_add_is_an_error(proxy: HAProxy) -> None:
     result = do(proxy, backend='one', servers=['n1'], address='127.0.0.1:1',
                 server_options={'check': True, 'crt': '/nowhere.pem', 'ssl': True})
     assert result['failed'] and 'add server one/n1' in result['msg'] and list(shown(proxy, 'one')) == ['s1']

@@ -58,7 +58,6 @@ class Site:
         self.timed_out: dict[str, str] = {}
         self.shut: list[str] = []
         self.touched = False
-        self._added: list[str] = []
         self._closed = False
 
     async def prepare(self) -> None:
@@ -78,11 +77,7 @@ class Site:
     async def open(self) -> None:
         """Sends the first commands and compares what HAProxy shows with what was asked for."""
         commands = [command for step in self.steps for command in step.opening]
-        try:
-            await self._send(commands)
-        except Refused:
-            await self._undo_additions()
-            raise
+        await self._send(commands)
         await self._look()
 
     async def close(self) -> None:
@@ -161,7 +156,8 @@ class Site:
             if not step.present:
                 servers.pop(step.name, None)
             elif step.before is not None:
-                servers[step.name] = replace(step.before, admin=step.admin, weight=step.weight, address=step.address)
+                servers[step.name] = replace(
+                    step.before, admin=step.admin, weight=step.weight, effective_weight=step.weight, address=step.address)
             else:
                 servers[step.name] = Server(
                     name=step.name, address=step.address, weight=step.weight, initial_weight=step.weight, effective_weight=0,
@@ -213,12 +209,5 @@ class Site:
             return
         self.touched = True
         for command, reply in zip(commands, await self.runtime.ask(*commands)):
-            if command.startswith('add server ') and server_plan.answered(command, reply):
-                self._added.append(command.split()[2])
             if not server_plan.answered(command, reply):
                 raise Refused('HAProxy at %s refused "%s": %s' % (self.runtime.address, command, ' '.join(reply.split()) or 'no answer'))
-
-    async def _undo_additions(self) -> None:
-        """A half-made server would stop the next run from making it whole."""
-        for label in self._added:
-            await self.runtime.ask('set server %s state maint' % label, 'del server %s' % label)
