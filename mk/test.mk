@@ -45,4 +45,4 @@ sanity: venv-dev ## ansible-test sanity and units, with each core that the machi
 	@$(STEP) $@ scripts/sanity
 
 molecule: venv-dev ## scenarios on HAProxy processes and on containers
-	@$(STEP) $@ scripts/molecule
+	@$(STEP) $@ scripts/in-copy scripts/molecule
