@@ -63,7 +63,7 @@ def render(summary: t.Mapping[str, t.Any], journal: str | None = None) -> str:
         lines.append('')
     for stage in summary['stages']:
         if stage.get('reason'):
-            lines.append('  %d. %s: %s' % (stage['index'], stage.get('label', stage.get('name', '')), stage['reason']))
+            lines.append('  %d. %s: %s' % (stage['index'], stage.get('label', stage.get('name', '')), _why(stage)))
     lines.append('')
     lines.append('%d requests seen at the balancers while watching, %d failed.' % (summary['requests'], summary['failed']))
     if summary['rollback'] and summary['rollback']['seconds'] is not None:
@@ -77,7 +77,9 @@ def render(summary: t.Mapping[str, t.Any], journal: str | None = None) -> str:
 
 def _stage_rows(stage: t.Mapping[str, t.Any]) -> t.Iterator[tuple[str, ...]]:
     arms = stage.get('arms') or {}
-    names = sorted(arms, key=lambda name: name != stage.get('arm')) or [stage.get('arm', '')]
+    asked = stage.get('requested_bp') or {}
+    names = [name for name in sorted(arms, key=lambda name: name != stage.get('arm'))
+             if name == stage.get('arm') or asked.get(name) or arms[name].get('requests')] or [stage.get('arm', '')]
     for position, name in enumerate(names):
         numbers = arms.get(name, {})
         head = ('%d. %s' % (stage['index'], stage.get('name', '')), _share(stage.get('requested_bp'), name), _share(stage.get('configured_bp'), name),
@@ -86,6 +88,13 @@ def _stage_rows(stage: t.Mapping[str, t.Any]) -> t.Iterator[tuple[str, ...]]:
             name, _count(numbers.get('requests')), _count(numbers.get('errors')),
             _ms(numbers.get('p50_ms')), _ms(numbers.get('p95_ms')), _ms(numbers.get('p99_ms')),
             '' if position else stage.get('verdict') or 'no verdict')
+
+
+def _why(stage: t.Mapping[str, t.Any]) -> str:
+    """Returns the reason of a verdict; of a pass, whose numbers the table has, just what was judged."""
+    if stage.get('verdict') != 'pass':
+        return stage['reason']
+    return 'passed on %s' % ', '.join(condition['name'] for condition in stage.get('conditions') or [])
 
 
 def _share(shares: t.Mapping[str, int] | None, arm: str) -> str:
