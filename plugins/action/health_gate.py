@@ -5,19 +5,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import typing as t
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.progressive.delivery.plugins.module_utils._errors import DeliveryError
-from ansible_collections.progressive.delivery.plugins.module_utils._gate import ARGUMENT_SPEC, read_gate
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import DeliveryError, Unreachable
+from ansible_collections.progressive.delivery.plugins.module_utils._gate import ARGUMENT_SPEC, Gate, read_gate
+from ansible_collections.progressive.delivery.plugins.module_utils._gate_result import record
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal
 from ansible_collections.progressive.delivery.plugins.module_utils._watch import watch
 from ansible_collections.progressive.delivery.plugins.plugin_utils._live import Live
 
 
 class ActionModule(ActionBase):
-    """Watches a stage from the control host: one task, a live line, an end that returns the traffic."""
+    """Watches a stage in one task, from the control host with a live line, or through the module of the same name on the target."""
 
     _requires_connection = False
     _supports_check_mode = True
@@ -26,13 +29,31 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         _validation, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
         live = Live()
+        journal = Journal(options['journal'], options['rollout'])
         try:
             gate = read_gate(options)
             if self._task.check_mode:
                 self._display.display(gate.intent)
                 return {'changed': False, 'msg': gate.intent, 'passed': None, 'verdict': None}
-            return asyncio.run(watch(gate, Journal(options['journal'], options['rollout']), live.show, live.say))
+            if options['run_on'] == 'target':
+                return self._on_target(gate, options, journal, task_vars)
+            return asyncio.run(watch(gate, journal, live.show, live.say))
         except DeliveryError as exc:
             return {'failed': True, 'changed': False, 'msg': str(exc)}
         finally:
             live.end()
+
+    def _on_target(self, gate: Gate, options: dict[str, t.Any], journal: Journal, task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
+        arguments = {key: value for key, value in options.items() if value is not None and key != 'journal'}
+        now = time.monotonic()
+        arguments['leases'] = [
+            {**lease, 'endpoints': [{**one, 'left_s': lease['at'] + one['left_s'] - now} for one in lease['endpoints']]}
+            for lease in options['leases'] if lease]
+        try:
+            result = self._execute_module(module_name='progressive.delivery.health_gate', module_args=arguments, task_vars=task_vars)
+        except AnsibleConnectionFailure as exc:
+            raise Unreachable('%s could not be watched from the host %s: %s' % (
+                gate.label, task_vars.get('inventory_hostname') if task_vars else '?', exc)) from exc
+        if result.get('verdict'):
+            record(journal.write, gate.label, result)
+        return result

@@ -54,6 +54,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     'share_bp': {'type': 'raw'},
     'journal': {'type': 'path'},
     'rollout': {'type': 'str'},
+    'run_on': {'type': 'str', 'choices': ['control', 'target'], 'default': 'control'},
 }
 
 

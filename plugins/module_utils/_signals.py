@@ -8,13 +8,14 @@
 """Being told to stop: SIGINT, SIGTERM, and a parent that is gone.
 
 ansible-playbook forwards SIGINT and SIGTERM to its workers and exits; when it is killed it forwards nothing, and the worker finds
-a new parent. A module's parent is the connection that started it, which goes the same way.
+a new parent. A module on another host hears nothing of it; its connection is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import typing as t
 
@@ -25,16 +26,21 @@ _PARENT_POLL_S = 0.1
 
 
 class Signals:
-    """While entered, calls *stop* inside the running loop with the name of what happened: once, whatever follows.
+    """While entered, calls *stop* inside the running loop when something of the kind happens: once, whatever follows.
 
     The handlers stay until the process or the loop ends, so that a second signal, which often comes at once, interrupts nothing.
     """
 
-    def __init__(self, stop: t.Callable[[str], None]) -> None:
+    def __init__(self, stop: t.Callable[[], None]) -> None:
         self._stop = stop
-        self._said = False
+        self._seen: set[str] = set()
         self._parent = os.getppid()
         self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def cause(self) -> str:
+        """What happened, the likeliest cause of the rest first: a parent that gets SIGINT sends SIGTERM and goes, in any order for us."""
+        return next((name for name in (*_NAMES.values(), PARENT_GONE) if name in self._seen), '')
 
     def __enter__(self) -> 'Signals':
         loop = asyncio.get_running_loop()
@@ -52,14 +58,22 @@ class Signals:
             self._watcher.cancel()
 
     def _once(self, name: str) -> None:
-        if not self._said:
-            self._said = True
-            self._stop(name)
+        first = not self._seen
+        self._seen.add(name)
+        if first:
+            self._stop()
 
     async def _watch_parent(self) -> None:
-        while os.getppid() == self._parent:
+        while os.getppid() == self._parent and not _unread():
             await asyncio.sleep(_PARENT_POLL_S)
         self._once(PARENT_GONE)
+
+
+def _unread() -> bool:
+    """Whether standard output is a pipe that nobody can read any more: a module whose connection is gone keeps its shell as parent."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _descriptor, event in poll.poll(0))
 
 
 def leave(name: str) -> t.NoReturn:

@@ -19,7 +19,6 @@ import time
 import traceback
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis import verdict as v
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis.history import Totals
@@ -28,6 +27,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._display impo
 from ansible_collections.progressive.delivery.plugins.module_utils._duration import format_duration
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import Conflict, DeliveryError
 from ansible_collections.progressive.delivery.plugins.module_utils._gate import Gate
+from ansible_collections.progressive.delivery.plugins.module_utils._gate_result import Ending, Watched, record, report
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal
 from ansible_collections.progressive.delivery.plugins.module_utils._lease import Held
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.base import COUNTS, REQUESTS, Reading, Source
@@ -44,18 +44,6 @@ _RECORD_DEADLINE_S = 5.0
 _SHOW_DEADLINE_S = 1.0
 _MOST_NOTES = 50
 _THREADS = 128
-
-
-@dataclass(frozen=True)
-class Ending:
-    """Why the watch ended, and what follows."""
-
-    judgement: v.Judgement
-    passed: bool
-    returns: bool
-    """Whether the traffic has to go back."""
-    stopped_by: str | None = None
-    trace: str | None = None
 
 
 def offsets(begin: float, end: float, interval: float, extra: t.Iterable[float] = ()) -> t.Iterator[float]:
@@ -92,12 +80,15 @@ class Watch:
         self._decided = 0.0
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
 
-    def stop(self, name: str) -> None:
-        """Ends the watch because of a signal *name*, or of the parent's end."""
-        self._end(Ending(v.Judgement('watch', v.ERROR, 'watching %s was ended by %s' % (self.gate.label, name)), False, True, stopped_by=name))
+    def stop(self) -> None:
+        """Ends the watch because of a signal, or of the parent's end."""
+        self._end(Ending(v.Judgement('watch', v.ERROR, 'watching %s was ended' % self.gate.label), False, True, stopped=True))
 
-    async def run(self) -> dict[str, t.Any]:
-        """Watches to the end, returns the traffic when it has to, records what happened, and returns the task's result."""
+    async def run(self, cause: t.Callable[[], str]) -> dict[str, t.Any]:
+        """Watches to the end, returns the traffic when it has to, records what happened, and returns the task's result.
+
+        *cause* tells what called ``stop``.
+        """
         renewals = [asyncio.create_task(self._guard(self._renew(held))) for held in self._leased]
         rounds = asyncio.create_task(self._guard(self._rounds()))
         ending = await self._ending
@@ -110,7 +101,11 @@ class Watch:
         rollback = await self._return(ending) if ending.returns and self._held and self.gate.way_back else None
         duration = self._now() - self._began
         await asyncio.gather(rounds, *renewals, *(self._close(source) for source in self.gate.sources), return_exceptions=True)
-        return self._report(ending, rollback, duration)
+        result = report(ending, cause() if ending.stopped else None, rollback, Watched(
+            tuple(self._judgements.values()), self._totals.as_dict(), self._totals.observed_bp() or {}, self._samples, duration, self._extensions,
+            tuple(self._notes), bool(self._held), self._lease_left()))
+        record(self._journal, self.gate.label, result)
+        return result
 
     def _end(self, ending: Ending) -> None:
         if not self._ending.done():
@@ -132,13 +127,16 @@ class Watch:
         every = min(held.ttl_s / 3, self.gate.interval, _RENEW_S)
         due = self._now()
         while not self._over.is_set():
+            failed = []
             for result in await held.renew():
                 if result.conflict:
                     raise Conflict(result.error)
+                if not result.ok:
+                    failed.append(str(result.error))
                 self._say_trouble('lease of ' + result.endpoint, None if result.ok else '%s: lease not renewed' % result.endpoint, result.error)
             if held.left() <= 0:
-                raise DeliveryError('The lease of %s ran out before it could be renewed%s.' % (
-                    self.gate.candidate, ''.join(' (%s)' % text for key, text in self._trouble.items() if key.startswith('lease of '))))
+                raise DeliveryError('the lease of %s ran out before it could be renewed: %s' % (
+                    self.gate.candidate, ' '.join(failed) or 'this process was stopped for too long.'))
             due = max(due + every, self._now())
             try:
                 await asyncio.wait_for(self._over.wait(), due - self._now())
@@ -249,52 +247,6 @@ class Watch:
             self._notes[sentence] = None
             self._journal('note', stage=self.gate.label, text=sentence)
 
-    # The result
-
-    def _report(self, ending: Ending, rollback: dict[str, t.Any] | None, duration: float) -> dict[str, t.Any]:
-        judgement = ending.judgement
-        reason = judgement.reason
-        if ending.passed and judgement.verdict == v.PASS:
-            reason = '; '.join(one.reason for one in self._judgements.values())
-        elif self._extensions and not ending.stopped_by:
-            reason = '%s (after %d extension%s)' % (reason, self._extensions, 's' if self._extensions > 1 else '')
-        facts: dict[str, t.Any] = {
-            'verdict': judgement.verdict, 'reason': reason, 'conditions': [one.as_dict() for one in self._judgements.values()],
-            'arms': self._totals.as_dict(), 'observed_bp': self._totals.observed_bp() or {}, 'samples': self._samples,
-            'duration': round(duration, 3), 'extensions': self._extensions,
-        }
-        if ending.stopped_by:
-            self._journal('signal', stage=self.gate.label, signal=ending.stopped_by)
-        self._journal('verdict', stage=self.gate.label, passed=ending.passed, **facts)
-        rolled_back = bool(rollback and rollback['complete'])
-        if rollback:
-            self._journal('way_back', stage=self.gate.label, reason=reason, **rollback)
-        result = {'changed': rollback is not None, 'passed': ending.passed, **facts, 'notes': list(self._notes), 'rolled_back': rolled_back,
-                  'rollback': rollback, 'stopped_by': ending.stopped_by}
-        if not ending.passed:
-            result.update(failed=True, msg=self._sentence(ending, reason, rollback))
-            if ending.trace:
-                result['exception'] = ending.trace
-        return result
-
-    def _sentence(self, ending: Ending, reason: str, rollback: dict[str, t.Any] | None) -> str:
-        # The sentence of a proof begins with the arm; the others need to be told what they are.
-        text = reason if ending.judgement.verdict == v.FAIL or ending.stopped_by else '%s: %s' % (ending.judgement.verdict, reason)
-        text = '%s%s.' % (text[:1].upper() if ending.stopped_by else text[:1], text[1:].rstrip('.'))
-        if rollback is None:
-            if self._held and not ending.returns:
-                return text + ' Nothing was written.'
-            return text + (' The shares stay until their lease runs out, in at most %s.' % self._left_told() if self._leased else '')
-        if rollback['complete']:
-            return '%s Traffic is back on %s after %s.' % (
-                text, rollback['to'], '%.0f ms' % (rollback['seconds'] * 1000) if rollback['seconds'] < 1 else '%.1f s' % rollback['seconds'])
-        left = '; '.join('%s: %s' % (row['endpoint'], str(row['error']).rstrip('.')) for row in rollback['endpoints'] if not row['ok'])
-        return '%s NOT all traffic could be returned (%s)%s.' % (
-            text, left, '; what is left ends with its lease, in at most %s' % self._left_told() if self._leased else '')
-
-    def _left_told(self) -> str:
-        return format_duration(max(0.0, self._lease_left() or 0.0))
-
 
 async def watch(gate: Gate, journal: Journal, show: t.Callable[[Progress], None], say: t.Callable[[str], None]) -> dict[str, t.Any]:
     """Watches *gate* and returns the task's result.
@@ -304,15 +256,15 @@ async def watch(gate: Gate, journal: Journal, show: t.Callable[[Progress], None]
     """
     # Sources ask in threads; names of routers are resolved in threads. Those that hang must not use up the threads of the others.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
-    record, live = Outlet(journal.write), Outlet(show, room=20, droppable=True)
-    watching = Watch(gate, record, live)
-    with Signals(watching.stop):
-        result = await watching.run()
+    events, live = Outlet(journal.write), Outlet(show, room=20, droppable=True)
+    watching = Watch(gate, events, live)
+    with Signals(watching.stop) as signals:
+        result = await watching.run(lambda: signals.cause)
         if result['stopped_by']:
             say(result['msg'])
-            record.close(_RECORD_DEADLINE_S)
+            events.close(_RECORD_DEADLINE_S)
             leave(result['stopped_by'])
-        record.close(_RECORD_DEADLINE_S)
+        events.close(_RECORD_DEADLINE_S)
         live.close(_SHOW_DEADLINE_S)
     if journal.error:
         result['notes'].append(journal.error)

@@ -18,8 +18,7 @@ description:
     same process, before anything is displayed or recorded, and the task fails with the reason.
   - While it watches, it renews the leases it is given, whatever the sources of observations do. When it is interrupted by SIGINT or SIGTERM,
     or when C(ansible-playbook) is killed, it returns the traffic before it ends.
-  - This is an action plugin that runs on the control host. The module of the same name does the same work, without the live line,
-    for whoever runs it directly on a host whose sockets only that host sees.
+  - It runs on the control host, or where O(run_on) says.
 attributes:
   check_mode:
     support: full
@@ -32,7 +31,7 @@ attributes:
     description: It observes what happens at the moment.
   action:
     support: full
-    description: This is an action plugin; it runs on the control host.
+    description: Runs on the control host, or where O(run_on) says.
   platform:
     support: full
     platforms: posix
@@ -210,6 +209,13 @@ options:
   rollout:
     description: Id of the rollout, for the journal.
     type: str
+  run_on:
+    description:
+      - V(target) watches from the task's host, for sockets that only this host sees. There is no live line then, the journal gets no
+        C(sample) events, and the way back after an interruption begins when that host notices that the connection is closed.
+    type: str
+    choices: [control, target]
+    default: control
 seealso:
   - module: progressive.delivery.traffic_weight
 """
@@ -333,6 +339,7 @@ stopped_by:
 """
 
 import asyncio
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -344,7 +351,10 @@ from ansible_collections.progressive.delivery.plugins.module_utils._watch import
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    journal = Journal(module.params['journal'], module.params['rollout'])
+    # The clock that leases count with is that of the host they were given on.
+    for lease in module.params['leases']:
+        lease['at'] = time.monotonic()
+    journal = Journal(None, module.params['rollout'])
     try:
         gate = read_gate(module.params)
         if module.check_mode:

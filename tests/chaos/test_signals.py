@@ -1,0 +1,237 @@
+# Copyright (c) 2026, progressive.delivery contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What becomes of the traffic when whoever watches it is stopped, through ansible-playbook itself."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from gate_lab import ARMS, ERRORS, GateLab
+from haproxy_lab import wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Playbook:
+    """A playbook with one task, a gate, or two, the share of the canary with a *lease* before it. What it says is in ``text``; with
+    *tty* its output is a terminal."""
+
+    def __init__(self, lab, tty=False, arguments=(), environ=None, lease=None, **options):
+        self.lab = lab
+        path = lab.proxy.dir / 'play.yml'
+        tasks = [{'name': 'Watch', 'progressive.delivery.health_gate': json.loads(lab.dump(**{'bake': 40, 'conditions': [ERRORS], **options}))}]
+        if lease:
+            tasks[0]['progressive.delivery.health_gate']['leases'] = ['{{ moved.lease }}']
+            tasks.insert(0, {'name': 'Move', 'register': 'moved', 'progressive.delivery.traffic_weight': {
+                'service': 'shop', 'arms': ARMS, 'endpoints': lab.endpoints, 'split': {'canary': '50%'}, 'stable': 'blue', 'lease': lease}})
+        path.write_text(json.dumps([{'hosts': 'localhost', 'gather_facts': False, 'connection': 'local', 'tasks': tasks}]))
+        master, slave = pty.openpty() if tty else os.pipe()
+        self._parts: list[bytes] = []
+        self.process = subprocess.Popen(
+            [Path(sys.executable).parent / 'ansible-playbook', str(path), *arguments], stdin=subprocess.DEVNULL, stdout=slave, stderr=slave, start_new_session=True, cwd=lab.proxy.dir,
+            env={**{k: v for k, v in os.environ.items() if not k.startswith('ANSIBLE_')}, 'ANSIBLE_COLLECTIONS_PATH': str(ROOT / '.collections'),
+                 'ANSIBLE_NOCOLOR': '1', 'TERM': 'xterm', **(environ or {})})
+        os.close(slave)
+        self._reader = threading.Thread(target=self._read, args=(master,), daemon=True)
+        self._reader.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+
+    @property
+    def text(self):
+        return b''.join(self._parts).decode(errors='replace')
+
+    def end(self, seconds=40):
+        """Waits for the end of everything that can still write, and returns the exit code."""
+        code = self.process.wait(seconds)
+        self._reader.join(10)
+        return code
+
+    def sampled(self, count=3):
+        wait_for(lambda: os.path.exists(self.lab.journal) and len(self.lab.events('sample')) >= count or self.process.poll() is not None,
+                 'samples; it said: %s' % self.text, 40)
+        assert self.process.poll() is None, self.text
+        return self
+
+    def kill(self, number):
+        os.kill(self.process.pid, number)
+
+    def worker(self):
+        """The pid of the process that runs the task."""
+        return int(subprocess.run(['pgrep', '-P', str(self.process.pid)], capture_output=True, text=True, check=True).stdout.split()[0])
+
+    def _read(self, master):
+        with contextlib.suppress(OSError):
+            while True:
+                part = os.read(master, 65536)
+                if not part:
+                    break
+                self._parts.append(part)
+        os.close(master)
+
+
+@pytest.fixture
+def lab():
+    with GateLab() as running, running.load(rate=60.0):
+        yield running
+
+
+# Longer than any test: only a way back can end the candidate's share.
+LEASE = '600s'
+
+
+@pytest.mark.parametrize('number, code, said', [
+    (signal.SIGINT, 99, 'SIGINT'), (signal.SIGTERM, -signal.SIGTERM, 'SIGTERM'), (signal.SIGKILL, -signal.SIGKILL, 'the end of the parent process')])
+def test_a_stopped_playbook_returns_the_traffic_and_says_so(lab, number, code, said):
+    with Playbook(lab, leases=[lab.move('50%', lease=LEASE)]) as playbook:
+        playbook.sampled().kill(number)
+        wait_for(lambda: lab.to() == 'blue', 'the traffic on blue')
+        assert playbook.end() == code
+        assert 'Watching canary was ended by %s. Traffic is back on blue after ' % said in playbook.text
+    events = [one for one in lab.events() if one['event'] != 'sample']
+    assert [one['event'] for one in events] == ['signal', 'verdict', 'way_back']
+    assert events[0]['signal'] == said and events[2]['to'] == 'blue' and events[2]['complete']
+
+
+def test_a_module_on_the_target_returns_the_traffic_when_its_connection_is_gone(lab):
+    with Playbook(lab, run_on='target', lease=LEASE) as playbook:
+        wait_for(lambda: lab.proxy.ask('show activity') and 'canary' in lab.entry(), 'the share', 40)
+        renewed = lab.entry()[0]
+        wait_for(lambda: lab.entry()[0] != renewed, 'the first renewal', 40)
+        worker = playbook.worker()
+        playbook.kill(signal.SIGSTOP)
+        os.kill(worker, signal.SIGKILL)
+        playbook.kill(signal.SIGKILL)
+        wait_for(lambda: lab.to() == 'blue', 'the traffic on blue')
+
+
+def test_a_module_on_the_target_does_the_same(lab):
+    with Playbook(lab, run_on='target', lease='5s', bake=4) as playbook:
+        assert playbook.end() == 0, playbook.text
+    assert lab.to() is None
+    assert [(one['event'], one.get('verdict')) for one in lab.events()] == [('verdict', 'pass')]
+    lab.canary.status = 500
+    with Playbook(lab, run_on='target', lease=LEASE) as playbook:
+        assert playbook.end() == 2 and 'Traffic is back on blue' in playbook.text
+    assert lab.to() == 'blue' and lab.events()[-1]['event'] == 'way_back'
+
+
+def test_impatience_changes_nothing(lab):
+    """Ctrl-C again and again, and SIGTERM to the worker too: the way back is finished and recorded."""
+    with Playbook(lab, leases=[lab.move('50%', lease=LEASE)]) as playbook:
+        playbook.sampled()
+        worker = playbook.worker()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, number)
+        wait_for(lambda: lab.to() == 'blue', 'the traffic on blue')
+        assert playbook.end() != 0
+    assert [one['event'] for one in lab.events()][-3:] == ['signal', 'verdict', 'way_back']
+
+
+def test_a_journal_that_hangs_holds_up_no_way_back(lab):
+    """A FIFO that nobody reads stands for a file system that does not answer."""
+    lease = lab.move('50%', lease=LEASE)
+    fifo = str(lab.proxy.dir / 'journal.fifo')
+    os.mkfifo(fifo)
+    with Playbook(lab, leases=[lease], journal=fifo) as playbook:
+        wait_for(lambda: 'canary  0:00/0:40' in playbook.text, 'the first line', 40)
+        playbook.kill(signal.SIGTERM)
+        wait_for(lambda: lab.to() == 'blue', 'the traffic on blue')
+        assert playbook.end() != 0
+        assert 'Traffic is back on blue' in playbook.text
+
+
+def test_a_frozen_playbook_loses_no_lease(lab):
+    """The parent is stopped, nothing reads what the worker says: it watches on, renews, and finds the fault."""
+    with Playbook(lab, lease='2s') as playbook:
+        playbook.sampled().kill(signal.SIGSTOP)
+        until = float(lab.entry()[0])
+        wait_for(lambda: float(lab.entry()[0]) > until + 2500, 'renewals for longer than the lease')
+        lab.canary.status = 500
+        wait_for(lambda: lab.to() == 'blue', 'the traffic on blue')
+        playbook.kill(signal.SIGCONT)
+        assert playbook.end() == 2
+        assert 'requests failed' in playbook.text
+
+
+def test_without_anybody_the_lease_ends_the_share(lab):
+    """Parent and worker are killed at once, as a container is."""
+    with Playbook(lab, lease='2s') as playbook:
+        playbook.sampled()
+        worker = playbook.worker()
+        playbook.kill(signal.SIGSTOP)
+        os.kill(worker, signal.SIGKILL)
+        playbook.kill(signal.SIGKILL)
+    wait_for(lambda: float(lab.entry()[0]) < time.time() * 1000, 'the end of the lease')
+    hits = lab.canary.hits
+    served = lab.blue.hits
+    wait_for(lambda: lab.blue.hits > served + 30, 'requests on blue')
+    assert lab.canary.hits == hits
+
+
+# What a person sees
+
+
+def test_a_failed_gate_fails_the_playbook_with_its_sentence(lab):
+    lab.canary.status = 500
+    with Playbook(lab, leases=[lab.move('50%', lease=LEASE)]) as playbook:
+        assert playbook.end() == 2
+        assert 'requests failed (100.00 %)' in playbook.text and 'Traffic is back on blue after' in playbook.text
+    assert lab.to() == 'blue'
+
+
+def test_a_terminal_has_one_line_redrawn(lab):
+    with Playbook(lab, tty=True, bake=2, leases=[lab.move('50%', lease=LEASE)]) as playbook:
+        assert playbook.end() == 0, playbook.text
+        assert '\x1b[K' in playbook.text
+        drawn = [line for line in playbook.text.split('\n') if 'canary' in line]
+        assert len(drawn) == 1 and drawn[0].count('\rcanary') >= 4
+
+
+@pytest.mark.parametrize('tty, environ', [
+    (False, {}), (True, {'AWX_ISOLATED_DATA_DIR': '/tmp'}), (True, {'TERM': 'dumb'})])
+def test_elsewhere_each_sample_is_a_line(lab, tty, environ):
+    with Playbook(lab, tty=tty, environ=environ, bake=2, leases=[lab.move('50%', lease=LEASE)]) as playbook:
+        assert playbook.end() == 0, playbook.text
+        assert '\x1b[K' not in playbook.text
+        assert len([line for line in playbook.text.split('\n') if line.startswith('canary  0:0')]) >= 4
+
+
+def test_check_mode_says_what_it_would_do_and_opens_nothing(lab):
+    lab.proxy.stop()
+    with Playbook(lab, arguments=['--check']) as playbook:
+        assert playbook.end() == 0, playbook.text
+        assert 'would watch canary for 40 s, every 0.50 s, with 1 condition' in playbook.text
+    assert not os.path.exists(lab.journal)
+
+
+@pytest.mark.parametrize('options, words', [
+    ({'conditions': []}, 'There is no required condition'),
+    ({'conditions': [{**ERRORS, 'abort_over': 1}]}, 'abort_over'),
+    ({'conditions': [{**ERRORS, 'metric': 'latency_p95.x'}]}, 'does not have'),
+    ({'candidate': 'purple'}, 'The candidate arm "purple" is not one of the service'),
+    ({'bake': '0.2s'}, 'cannot be watched')])
+def test_bad_input_ends_before_anything_and_changes_nothing(lab, options, words):
+    with Playbook(lab, **{'leases': [lab.move('50%', lease=LEASE)], **options}) as playbook:
+        assert playbook.end() == 2
+        assert words in playbook.text
+    assert lab.to() is None and not os.path.exists(lab.journal)
