@@ -108,7 +108,8 @@ def exact_projection(n_b, n_c, theta_b, theta_c, a, m):
 
 
 @given(n_b=st.integers(1, 10 ** 6), n_c=st.integers(1, 10 ** 5), log_theta=st.floats(-6, -0.02),
-       a=st.sampled_from([0.5, 0.95, 1, 1.5, 2, 10]), m=st.sampled_from([0, 1e-4, 0.001, 0.01, 0.2, -0.001, -0.05]), ratio=st.sampled_from(ep.GRID), direction=st.sampled_from([1, -1]))
+       a=st.sampled_from([0.5, 0.95, 1, 1.5, 2, 10]), m=st.sampled_from([0, 1e-4, 0.001, 0.01, 0.2, -0.001, -0.05]),
+       ratio=st.sampled_from(ep.GRID), direction=st.sampled_from([1, -1]))
 def test_the_projection_is_the_minimum(n_b, n_c, log_theta, a, m, ratio, direction):
     theta_b = 10 ** log_theta
     edge = a * theta_b + m

@@ -111,7 +111,7 @@ class _Test:
         self.question = question
         self.fail = ep.EProcess(question.ratio, question.margin, question.direction)
         self.baseline, self.dispersion = ep.Baseline(), ep.Dispersion()
-        self.history = [0.0, 0.0]
+        self.history = (0.0, 0.0)
         self.total = [0, 0, 0, 0]
         self.straddles = False
         self.idle = 0.0
@@ -228,7 +228,7 @@ class SequentialState:
     def history(self, name: str, events: int, requests: int) -> None:
         """Tells what stable's counters say of the time before the first block. Without it the first block only trains."""
         if 0 <= events <= requests:
-            self._tests[name].history = [float(events), float(requests)]
+            self._tests[name].history = (float(events), float(requests))
 
     def begin_stage(self) -> None:
         """A new split is in force: harm goes on being gathered, a pass has to be earned anew; a block across the change is dropped."""
@@ -326,7 +326,7 @@ class SequentialState:
         return {'version': _VERSION, 'alpha': self.alpha, 'beta': self.beta, 'failed': self.failed, 'tests': {
             name: {
                 'question': asdict(test.question), 'fail': test.fail.state(), 'proof': test.proof.state(), 'proven': test.proven,
-                'baseline': [test.baseline.events, test.baseline.requests], 'history': test.history,
+                'baseline': [test.baseline.events, test.baseline.requests], 'history': list(test.history),
                 'dispersion': [test.dispersion.squares, test.dispersion.expected, test.dispersion.blocks],
                 'total': test.total, 'stage': test.stage, 'recent': test.recent, 'polls': [test.polls, test.lost, test.dropped],
                 'straddles': test.straddles, 'idle': test.idle,
@@ -353,7 +353,8 @@ class SequentialState:
                 test.proof.restore(one['proof'])
                 test.proven, test.straddles, test.idle = bool(one['proven']), bool(one['straddles']), float(one['idle'])
                 test.baseline = ep.Baseline(*one['baseline'])
-                test.history = [float(value) for value in one['history']]
+                events, requests = one['history']
+                test.history = (float(events), float(requests))
                 test.dispersion.squares, test.dispersion.expected, test.dispersion.blocks = one['dispersion']
                 test.total, test.stage = ([int(value) for value in ep.Counts(*one[key])] for key in ('total', 'stage'))
                 test.recent = [[float(value) for value in (seconds, *ep.Counts(*counts))] for seconds, *counts in one['recent']]
