@@ -86,7 +86,9 @@ class Observed:
     token: str | None
     """The stored state as it is, for optimistic concurrency; None when there is none."""
     lease_left_s: float | None = None
-    """None: permanent. Not above 0: expired, and stable has all of the traffic."""
+    """None: permanent. Not above 0: expired."""
+    self_ending: bool = True
+    """Whether the data plane itself gives all traffic to stable when the lease has run out; else *split* is what it has."""
     claim: Claim | None = None
     version: str | None = None
     previous: str | None = None
@@ -108,7 +110,7 @@ class Observed:
     @property
     def live(self) -> bool:
         """Whether the stored split is in force."""
-        return self.split is not None and (self.lease_left_s is None or self.lease_left_s > 0)
+        return self.split is not None and (self.lease_left_s is None or self.lease_left_s > 0 or not self.self_ending)
 
     @property
     def effective(self) -> Split | None:

@@ -14,8 +14,9 @@ import typing as t
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Router
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint, parse_arms, parse_endpoints
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.haproxy_map import HaproxyMap
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.haproxy_weights import HaproxyWeights
 
-_ROUTERS: dict[str, t.Callable[..., Router]] = {'haproxy_map': HaproxyMap}
+_ROUTERS: dict[str, t.Callable[..., Router]] = {'haproxy_map': HaproxyMap, 'haproxy_weights': HaproxyWeights}
 
 
 def build(endpoint: Endpoint, service: str, arms: t.Mapping[str, t.Any]) -> Router:
