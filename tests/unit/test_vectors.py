@@ -55,7 +55,7 @@ def test_every_changed_number_is_found(name):
         where = row
         for key in outer:
             where = where[key]
-        where[last] = where[last] * 1.7 + 0.01 if path[0] in COARSE else where[last] * (1 + 1e-7) + 1e-11
+        where[last] = where[last] * 2.5 + 0.01 if path[0] in COARSE else where[last] * (1 + 1e-7) + 1e-11
         with pytest.raises(check.Different):
             check.check({name: {'rows': [row]}})
 
