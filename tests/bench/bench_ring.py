@@ -39,7 +39,9 @@ def cost(work) -> float:
 async def follow(text: bytes) -> None:
     with tempfile.TemporaryDirectory(prefix='pd-', dir='/tmp') as home:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if b' -w' in await reader.readline():
+            command = await reader.readline()
+            writer.write(b'Pid: 1\nStart_time_sec: 1.0\n\n')
+            if b' -w' in command:
                 writer.write(text)
                 await writer.drain()
                 await reader.read()

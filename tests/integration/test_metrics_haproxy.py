@@ -7,13 +7,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import subprocess
 import threading
 import time
 
 import haproxy_lab as lab
 import pytest
 
-from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Refused
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.base import COUNTS, GAUGE, LATENCIES, add_up
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.haproxy import HaproxySource
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import parse_arms, parse_endpoints
@@ -192,7 +193,8 @@ def test_an_endpoint_that_is_down_at_first_counts_from_when_it_answers():
                 proxy.config.parent.joinpath('admin.sock').unlink()
             proxy.start()
             lab.tally(proxy.port, 3)
-            assert watch.poll().blocks == () and not watch.reading.errors
+            assert watch.poll().blocks == ()
+            lab.wait_for(lambda: not watch.poll().errors, 'the ring to be followed')
             lab.tally(proxy.port, 4)
             blocks = watch.until(lambda got: got and total(got, 'blue').requests >= 4, '4 requests')
             assert total(blocks, 'blue').requests == 4
@@ -209,6 +211,26 @@ def test_reload_counts_the_new_process_from_zero_and_says_so():
         assert [note for note in watch.reading.notes if 'reloaded' in note]
         # The ring is followed again, and its events are the new process's.
         lab.wait_for(lambda: (lab.get(proxy.port), watch.block('blue').latencies_ms)[1], 'events of the new process')
+
+
+def test_soft_reload_leaves_the_old_process_for_the_new_one():
+    """The old process stays as long as somebody follows its ring, and would never log again."""
+    with running() as (proxy, _b, _c), Watching(source(proxy)) as watch:
+        lab.tally(proxy.port, 20)
+        watch.until(lambda got: len(total(got, 'blue').latencies_ms) == 20, 'the events of the old process')
+        old = proxy.pid
+        new = subprocess.Popen([lab.HAPROXY, '-db', '-f', str(proxy.config), '-sf', str(old)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            lab.wait_for(lambda: 'Pid: %d\n' % new.pid in proxy.ask('show info'), 'the new process')
+            assert proxy._process.poll() is None, 'the followed ring holds the old process'
+            lab.tally(proxy.port, 30)
+            blocks = watch.until(lambda got: len(total(got, 'blue').latencies_ms) == 30, 'the events of the new process')
+            assert total(blocks, 'blue').requests == 30
+            lab.wait_for(lambda: proxy._process.poll() is not None, 'the old process to end')
+            assert len(watch.block('blue').latencies_ms) == 0
+        finally:
+            new.kill()
+            new.wait(10)
 
 
 def test_cleared_counters_are_counted_from_zero():
@@ -382,12 +404,14 @@ def test_client_that_leaves_is_neither_good_nor_bad_but_its_wait_is_kept():
         assert watch.poll().gauges['sessions', 'canary'] == 0
 
 
-def test_a_socket_that_may_only_look_is_enough():
-    """With 'level user' HAProxy's clock is hidden: latencies and counts are the same, waiting is the counters' lower bound."""
+def test_counters_need_no_rights_and_the_ring_needs_an_operator():
     with running() as (proxy, _b, _canary):
         proxy.config.write_text(proxy.config.read_text().replace('level admin', 'level user'))
         proxy.reload()
-        with Watching(source(proxy)) as watch:
+        with Watching(source(proxy, ring=None)) as watch:
             lab.tally(proxy.port, 5)
-            blocks = watch.until(lambda got: len(total(got, 'blue').latencies_ms) == 5, 'events')
-            assert total(blocks, 'blue').requests == 5 and not watch.reading.errors
+            assert watch.block('blue').requests == 5 and not watch.reading.errors
+        watch = Watching(source(proxy))
+        with pytest.raises(Refused, match='Permission denied. Give its socket "level operator"'):
+            watch.do(watch.source.open())
+        watch.__exit__()

@@ -143,7 +143,7 @@ class HaproxySource:
                     notes: list[str]) -> tuple[list[base.Block], list[tuple[str, str, float]]]:
         if watch.ring:
             # Taken before the counters are asked: what has an event has ended by then.
-            self._take(watch, watch.ring.take(), notes)
+            self._take(watch, watch.ring.take(), errors, notes)
         asked = self._clock()
         arms, logged_at, info = await self._ask(watch)
         answered = now + self._clock() - asked
@@ -153,6 +153,8 @@ class HaproxySource:
             watch.last.clear()
             watch.waiting.forget()
         watch.process = process
+        if watch.ring:
+            watch.ring.renew(process)
         first, seconds = watch.polled is None, now - (watch.polled or 0.0)
         watch.polled = now
         events, over, watch.events, watch.over = watch.events, watch.over, [], 0
@@ -182,11 +184,12 @@ class HaproxySource:
                           'httplog" and "log ring@%s local0".' % (watch.endpoint.address, watch.unlogged, watch.endpoint.ring, watch.endpoint.ring))
         return blocks, gauges
 
-    def _take(self, watch: _Watch, taken: Events, notes: list[str]) -> None:
+    def _take(self, watch: _Watch, taken: Events, errors: list[str], notes: list[str]) -> None:
         room = EVENTS_MAX - len(watch.events)
         watch.events += taken.lines[:room]
         watch.over += taken.over + max(len(taken.lines) - room, 0)
         notes += taken.lost
+        errors += [taken.problem] if taken.problem else []
         if taken.foreign:
             notes.append('%d lines of the ring "%s" of HAProxy at %s are not HTTP log lines ("option httplog") and were left out.' % (
                 taken.foreign, watch.endpoint.ring, watch.endpoint.address))

@@ -10,6 +10,9 @@
 HAProxy ends such a connection when it is stopped or reloaded, and after ``stats timeout`` without an event. The reader then
 connects again, asks for all that the ring still holds, and goes on after the last line that it had; only when that line is gone
 may events be lost. ``-n`` is therefore not used: what happens between two connections would be.
+
+A reloaded process lives on as long as such a connection does, and logs nothing more. So each connection first asks whom it talks
+to, and ``renew`` ends it once the caller has seen another process.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import typing as t
 from collections import deque
 from dataclasses import dataclass, field
 
-from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Refused
 from ansible_collections.progressive.delivery.plugins.module_utils._haproxy.client import Address, Runtime
 from ansible_collections.progressive.delivery.plugins.module_utils._haproxy.logline import LogLine, parse_line
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name
@@ -32,7 +35,7 @@ EVENTS_MAX = 50_000
 _LINE_MAX = 65_536
 _REMEMBERED = 32
 _RESUME_S = 0.5
-_PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5)
 _REFUSALS = (b'No such event sink', b'Permission denied')
 _DROPPED = re.compile(rb'(\d{1,10}) events? dropped')
 
@@ -48,6 +51,8 @@ class Events:
     """Lines that are not in the HTTP log format."""
     lost: list[str] = field(default_factory=list)
     """A sentence for each time that events may have been lost."""
+    problem: str = ''
+    """A sentence while the ring is not being followed."""
 
 
 class RingReader:
@@ -61,11 +66,14 @@ class RingReader:
         self._events = Events()
         self._last: deque[bytes] = deque(maxlen=_REMEMBERED)
         self._last_end = 0.0
-        self._primed = False
+        self.process: tuple[str, str] | None = None
+        """Process that is followed: its id and its start."""
+        self._writer: asyncio.StreamWriter | None = None
         # Lines of a new connection that may have been read from the one before; None once that is settled.
         self._replay: deque[bytes] | None = None
         self._replay_since = 0.0
         self._problem = ''
+        self._refused = False
         self._task: asyncio.Task | None = None
         self._following: asyncio.Event | None = None
 
@@ -79,7 +87,10 @@ class RingReader:
                                self.address, self.ring, ', '.join(rings) or 'none', self.ring, self.ring))
 
     async def open(self, deadline: float) -> None:
-        """Begins to follow; returns when the connection stands, or after *deadline* seconds without one (``take`` then says so)."""
+        """Begins to follow; returns when the connection stands, or after *deadline* seconds without one (``take`` then says so).
+
+        Raises Refused when HAProxy does not let this socket read the ring.
+        """
         if self._task is None:
             self._following = asyncio.Event()
             self._task = asyncio.ensure_future(self._follow())
@@ -87,6 +98,14 @@ class RingReader:
             await asyncio.wait_for(self._following.wait(), deadline)
         except (asyncio.TimeoutError, TimeoutError):
             self._problem = self._problem or 'no answer within %g s' % deadline
+        if self._refused:
+            raise Refused('HAProxy at %s does not show the ring "%s": %s. Give its socket "level operator" or "level admin".' % (
+                self.address, self.ring, self._problem))
+
+    def renew(self, process: tuple[str, str]) -> None:
+        """Ends the connection when it is not to *process*; another one follows by itself."""
+        if self._writer is not None and self.process not in (None, process):
+            self._writer.close()
 
     async def close(self) -> None:
         """Ends the connection."""
@@ -101,7 +120,7 @@ class RingReader:
             self._give_up()
         events, self._events = self._events, Events()
         if self._problem:
-            events.lost.append('The ring "%s" of HAProxy at %s is not being followed: %s.' % (self.ring, self.address, self._problem))
+            events.problem = 'The ring "%s" of HAProxy at %s is not being followed: %s.' % (self.ring, self.address, self._problem)
         return events
 
     async def _follow(self) -> None:
@@ -109,28 +128,42 @@ class RingReader:
         while True:
             begun = self._clock()
             try:
-                if not self._primed:
+                if self.process is None:
                     # What is in the ring already is not ours; its last lines are the place to go on from.
                     await self._read(b'', self._remember)
-                    self._primed = True
                 await self._read(b' -w', self._receive)
             except OSError as exc:
-                self._problem = exc.strerror or str(exc)
+                self._problem, self._refused = exc.strerror or str(exc), isinstance(exc, PermissionError) and not exc.errno
+                if self._refused:
+                    self._following.set()
             failures = 0 if self._clock() - begun > 1 else failures + 1
             await asyncio.sleep(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
 
     async def _read(self, option: bytes, receive: t.Callable[[bytes], None]) -> None:
         reader, writer = await self.address.open()
+        self._writer = writer
         try:
-            writer.write(b'show events %s%s\n' % (self.ring.encode(), option))
+            writer.write(b'show info float;show events %s%s\n' % (self.ring.encode(), option))
             await writer.drain()
+            self._meet(await reader.readuntil(b'\n\n'))
             if option:
                 self._replay, self._replay_since = deque(maxlen=EVENTS_MAX) if self._last else None, self._clock()
-                self._problem = ''
+                self._problem, self._refused = '', False
                 self._following.set()
             await self._lines(reader, receive)
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            raise ConnectionError('the connection ended before the answer') from None
         finally:
             writer.close()
+
+    def _meet(self, info: bytes) -> None:
+        found = re.search(rb'^Pid: (\d+)$', info, re.M), re.search(rb'^Start_time_sec: (\S+)$', info, re.M)
+        process = tuple(match[1].decode() if match else '' for match in found)
+        if self.process not in (None, process):
+            # All of the new process's ring is new.
+            self._last.clear()
+            self._events.lost.append('HAProxy at %s was started anew or reloaded: the last events of the process before are lost.' % self.address)
+        self.process = t.cast('tuple[str, str]', process)
 
     async def _lines(self, reader: asyncio.StreamReader, receive: t.Callable[[bytes], None]) -> None:
         rest = b''
@@ -144,7 +177,7 @@ class RingReader:
                 self._events.foreign += 1
             for line in lines:
                 if line in _REFUSALS:
-                    raise ConnectionRefusedError(line.decode())
+                    raise PermissionError(0, line.decode())
                 if line:
                     receive(line)
             # One very full ring must not starve the polls of the others.
@@ -165,7 +198,7 @@ class RingReader:
         """Ends a replay in which the last lines did not turn up: what is later than they were is new."""
         lines, self._replay = self._replay or (), None
         self._events.lost.append('The connection to the ring "%s" of HAProxy at %s was renewed, and what it had last is no longer '
-                                 'in the ring: events may have been lost (a reload, or a ring too small).' % (self.ring, self.address))
+                                 'in the ring: events may have been lost, make the ring larger.' % (self.ring, self.address))
         had = self._last_end
         for line in lines:
             parsed = parse_line(line)
