@@ -27,8 +27,8 @@ TOTAL = 10_000
 MATCH_KINDS = ('header', 'cookie')
 STICKY_MODES = ('none', 'hash')
 
-_PERCENT = re.compile(r'\s*(\d{1,3}(?:\.\d{1,6})?)\s*%\s*')
-_DIGITS = re.compile(r'\s*(\d{1,5})\s*')
+_PERCENT = re.compile(r' *([0-9]{1,3}(?:\.[0-9]{1,6})?) *% *')
+_DIGITS = re.compile(r' *([0-9]{1,5}) *')
 # A header value or a cookie value that can be written into a configuration line without quoting.
 _MATCH_VALUE = re.compile(r'[A-Za-z0-9_.:@+~/-]{1,200}')
 
