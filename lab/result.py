@@ -20,12 +20,13 @@ SLOW_S = 1.0
 
 @dataclass(frozen=True)
 class Receipt:
-    """One work request as the process that received it wrote it down; *ts* in epoch seconds."""
+    """A line of a process's own record; *ts* in epoch seconds. A work request that it received, or a *fault* without an id."""
 
-    id: str
+    id: str | None
     ts: float
     arm: str
     version: str
+    fault: str | None = None
 
 
 def read_lines(path: Path) -> list[dict]:
@@ -40,7 +41,7 @@ def read_lines(path: Path) -> list[dict]:
 
 
 def read_receipts(directory: Path) -> list[Receipt]:
-    return [Receipt(line['id'], line['ts'], line['arm'], line['version'])
+    return [Receipt(line.get('id'), line['ts'], line['arm'], line['version'], line.get('fault'))
             for path in sorted(directory.glob('*.jsonl')) for line in read_lines(path)]
 
 
@@ -53,14 +54,21 @@ def newest_journal(state: Path, service: str, since: float = 0.0) -> Path | None
 def summarise(events: t.Sequence[dict], hits: t.Sequence[Hit], receipts: t.Iterable[Receipt], stable_version: str) -> dict:
     """Returns the content of result.json.
 
-    A *candidate* is any process of a version other than *stable_version*. Keys beside those of the issue:
-    ``stages[].load_observed_bp`` and ``load_requests`` (the load generator's count of the candidate's share, over the
-    time in which the stage's split was in force; the other shares of a stage are those of its arm), ``fault_to_last_received_s`` (to the last request that reached the
-    candidate), ``versions`` (requests by version and status).
+    A *candidate* is any process of a version other than the one that the rollout found live (*stable_version* where the
+    journal does not say). A stage's shares are those of its arm. Keys beside those of the issue: ``load_requests`` and
+    ``load_observed_bp`` of a stage (the load generator's count, over the time in which the stage's split was in force),
+    ``fault_to_last_received_s`` (to the last request that reached the candidate), ``versions`` (requests by version and
+    status).
     """
+    stable_version = _last(events, 'rollout_started').get('previous_version') or stable_version
     reached: dict[str, float] = {}
+    shown: list[float] = []
     for receipt in receipts:
-        if receipt.version != stable_version:
+        if receipt.version == stable_version:
+            continue
+        if receipt.id is None:
+            shown.append(receipt.ts)
+        else:
             reached[receipt.id] = max(receipt.ts, reached.get(receipt.id, 0.0))
     finished = _last(events, 'rollout_finished')
     way_back = next((event for event in events if event['event'] == 'way_back'), {})
@@ -72,7 +80,7 @@ def summarise(events: t.Sequence[dict], hits: t.Sequence[Hit], receipts: t.Itera
         'failed': len(failed),
         'failed_stable': sum(hit.id not in reached for hit in failed),
         'stages': [_stage(event, events, hits, reached) for event in events if event['event'] == 'stage_finished'],
-        **_fault(hits, reached, stable_version),
+        **_fault(hits, reached, shown, stable_version),
         'rollback_s': way_back.get('seconds'),
         'versions': {version: dict(sorted(codes.items())) for version, codes in by_version(hits).items()},
     }
@@ -107,21 +115,22 @@ def _window(event: dict, events: t.Sequence[dict]) -> tuple[float, float]:
     """The time in which the stage's split was surely in force: from its last confirmation to the end or the way back."""
     own = events[:next(i for i, other in enumerate(events) if other is event)]
     first = max((i for i, other in enumerate(own) if other['event'] == 'stage_started'), default=0)
-    start = max((other['ts'] for other in own[first:] if other['event'] in ('stage_started', 'split_set')), default=event['ts'])
+    start = max((other['ts'] for other in own[first:] if other['event'] in ('stage_started', 'change')), default=event['ts'])
     back = (other['ts'] - (other.get('seconds') or 0) for other in events if other['event'] == 'way_back' and other['ts'] >= start)
     return start, min(event['ts'], min(back, default=event['ts']))
 
 
-def _fault(hits: t.Sequence[Hit], reached: t.Mapping[str, float], stable_version: str) -> dict:
+def _fault(hits: t.Sequence[Hit], reached: t.Mapping[str, float], shown: t.Sequence[float], stable_version: str) -> dict:
     """How long the fault lasted, seen from outside, in seconds; None without one.
 
-    A request met the fault when a candidate received it and it failed, was slow, or had to be answered by stable.
+    It begins with the first request that met it (a candidate received it and it failed, was slow, or had to be answered by
+    stable) or with a process that died, and ends with the last answer of the bad version or the last failure of a request it had.
     """
     had = [hit for hit in hits if hit.id in reached]
-    met = [hit for hit in had if hit.failed or hit.version == stable_version or hit.done - hit.sent > SLOW_S]
-    if not met:
+    begun = [hit.sent for hit in had if hit.failed or hit.version == stable_version or hit.done - hit.sent > SLOW_S] + list(shown)
+    if not begun:
         return {'fault_to_last_bad_s': None, 'fault_to_last_received_s': None}
-    start = min(hit.sent for hit in met)
+    start = min(begun)
     bad = [hit.done for hit in had if hit.failed or hit.version not in (None, stable_version)]
     return {
         'fault_to_last_bad_s': round(max([start, *bad]) - start, 3),
@@ -136,5 +145,5 @@ def text(result: dict) -> str:
     for version, codes in result['versions'].items():
         lines.append('  answered by %-5s %s' % (version, ', '.join('%s: %d' % pair for pair in codes.items())))
     if result['fault_to_last_bad_s'] is not None:
-        lines.append('  from the first request that met the fault to the last answer of the bad version: %.2f s' % result['fault_to_last_bad_s'])
+        lines.append('  from the fault to the last answer of the bad version: %.2f s' % result['fault_to_last_bad_s'])
     return '\n'.join(lines)

@@ -8,7 +8,7 @@
 
 It answers ``/health/startup``, ``/health/live``, ``/health/ready``, ``/metrics`` and, as its work, GET and POST of anything
 under ``/api/`` with a little JSON and the headers ``x-version`` and ``x-arm``. FILE gets one JSON line for each work
-request the moment it is received, whatever becomes of it.
+request the moment it is received, whatever becomes of it, and one for a crash.
 
 Faults, given at the start or later by ``PUT /admin/fault`` with the fault's name as the body:
 
@@ -61,9 +61,17 @@ class Received:
         self._rest = {'arm': arm, 'version': version, 'port': port}
 
     def add(self, request_id: str) -> None:
+        """One request has arrived."""
+        self._write({'id': request_id})
+
+    def fault(self, name: str) -> None:
+        """The process shows a fault that no request needs to meet."""
+        self._write({'fault': name})
+
+    def _write(self, what: dict) -> None:
         # One write each, unbuffered: a process that is killed in the next instant has still said what it had.
         if self._file is not None:
-            os.write(self._file, (json.dumps({'id': request_id, 'ts': time.time(), **self._rest}) + '\n').encode())
+            os.write(self._file, (json.dumps({**what, 'ts': time.time(), **self._rest}) + '\n').encode())
 
 
 class Service:
@@ -177,11 +185,11 @@ class Service:
             lines.append('http_request_duration_seconds_bucket{%s,le="%s"} %d' % (own, bound, total))
         lines += ['http_request_duration_seconds_sum{%s} %.6f' % (own, self._seconds),
                   'http_request_duration_seconds_count{%s} %d' % (own, total),
-                  '# TYPE agents_configured gauge', 'agents_configured{%s} %d' % (own, AGENTS),
-                  '# TYPE agents_active gauge', 'agents_active{%s} %d' % (own, AGENTS if self._started else 0),
-                  '# TYPE workflows_total counter']
-        lines += ['workflows_total{%s,result="%s"} %d' % (own, result, n) for result, n in self._workflows.items()]
-        lines += ['# TYPE workflow_failures_total counter', 'workflow_failures_total{%s} %d' % (own, self._workflows['failure'])]
+                  '# TYPE shop_agents_expected gauge', 'shop_agents_expected{%s} %d' % (own, AGENTS),
+                  '# TYPE shop_agents_active gauge', 'shop_agents_active{%s} %d' % (own, AGENTS if self._started else 0),
+                  '# TYPE shop_workflows_total counter']
+        lines += ['shop_workflows_total{%s,result="%s"} %d' % (own, result, n) for result, n in self._workflows.items()]
+        lines += ['# TYPE shop_workflow_failures_total counter', 'shop_workflow_failures_total{%s} %d' % (own, self._workflows['failure'])]
         return '\n'.join(lines) + '\n'
 
 
@@ -191,7 +199,11 @@ async def crash(runner: web.AppRunner, received: Received) -> None:
     The kernel takes requests for a process that is killed until it has torn down the memory, which takes milliseconds.
     So what is read already is noted first, then what the sockets hold, each closed the moment it was looked at.
     """
-    open_now = lambda: [handler.transport for handler in runner.server.connections if handler.transport]
+    received.fault('crash')
+
+    def open_now() -> list[asyncio.Transport]:
+        return [handler.transport for handler in runner.server.connections if handler.transport]
+
     for transport in open_now():
         transport.pause_reading()
     for _step in range(5):
