@@ -20,8 +20,9 @@ from ansible_collections.progressive.delivery.plugins.module_utils._metrics.ring
 
 PER_SECOND = 3000
 SECONDS = 10
-LINE = (b'<134>Nov 22 15:17:%02d localhost haproxy[14637]: 127.0.0.1:%d [22/Nov/2026:15:17:%02d.%03d] shop~ canary/c%d 0/0/1/%d/%d 200 512 - - ---- '
-        b'120/120/35/12/0 0/0 {shop.example.com|Mozilla/5.0 (X11#3B Linux x86_64)} "GET /workflows/%d/phases?x=1 HTTP/1.1"')
+LINE = (b'<134>Nov 22 15:17:%02d localhost haproxy[14637]: 127.0.0.1:%d [22/Nov/2026:15:17:%02d.%03d] shop~ canary/c%d 0/0/1/%d/%d '
+        b'200 512 - - ---- 120/120/35/12/0 0/0 {shop.example.com|Mozilla/5.0 (X11#3B Linux x86_64)} '
+        b'"GET /workflows/%d/phases?x=1 HTTP/1.1"')
 
 
 def lines() -> list[bytes]:
@@ -62,7 +63,8 @@ def main() -> None:
     every = lines()
     print('parse_line:  %5.1f ms CPU for %d events' % (cost(lambda: [parse_line(line) for line in every]), PER_SECOND))
     text = b'\n'.join(every) + b'\n'
-    print('RingReader:  %5.1f ms CPU for %d events (socket, buffers and parsing; bound: 100 ms)' % (cost(lambda: asyncio.run(follow(text))), PER_SECOND))
+    print('RingReader:  %5.1f ms CPU for %d events (socket, buffers and parsing; bound: 100 ms)' % (
+        cost(lambda: asyncio.run(follow(text))), PER_SECOND))
 
 
 if __name__ == '__main__':

@@ -75,8 +75,8 @@ def running(server_timeout='10s', stats_timeout='60s', ring_size=262144):
 
 
 def source(*proxies, arms=None, ring='events', deadline=2, **endpoint):
-    endpoints = parse_endpoints([dict({'name': 'lb%d' % n, 'socket': proxy.address, 'map': '/x', 'ring': ring, 'deadline': deadline}, **endpoint)
-                                 for n, proxy in enumerate(proxies, 1)])
+    common = {'map': '/x', 'ring': ring, 'deadline': deadline, **endpoint}
+    endpoints = parse_endpoints([{'name': 'lb%d' % n, 'socket': proxy.address, **common} for n, proxy in enumerate(proxies, 1)])
     return HaproxySource('router', endpoints, lambda one: parse_arms(arms or ARMS, one))
 
 
@@ -132,7 +132,7 @@ def test_counts_requests_failures_and_exact_latencies_per_arm():
         canary.delay, canary.status = 0, 500
         for _i in range(2):
             assert lab.get(proxy.port, '/canary').status == 500
-        blocks = watch.until(lambda got: len(total(got, 'canary').latencies_ms) == 5 and len(total(got, 'blue').latencies_ms) == 30, 'all events')
+        blocks = watch.until(lambda got: [len(total(got, arm).latencies_ms) for arm in ('canary', 'blue')] == [5, 30], 'all events')
         blue, canary_block = total(blocks, 'blue'), total(blocks, 'canary')
         assert (blue.requests, blue.bad) == (30, 0)
         assert (canary_block.requests, canary_block.bad) == (5, 2)
@@ -166,7 +166,8 @@ def test_two_endpoints_stay_apart_and_add_up():
             lab.get(one.port, '/canary')
             lab.get(two.port, '/canary')
         reading = watch.poll()
-        each = {block.endpoint: (block.requests, block.bad) for block in reading.blocks if (block.arm, block.metric) == ('canary', 'requests')}
+        each = {block.endpoint: (block.requests, block.bad) for block in reading.blocks
+                if (block.arm, block.metric) == ('canary', 'requests')}
         assert each == {'lb1': (4, 0), 'lb2': (4, 4)}
         assert total(reading.blocks, 'canary').bad == 4 and total(reading.blocks, 'canary').requests == 8
 
@@ -219,7 +220,8 @@ def test_soft_reload_leaves_the_old_process_for_the_new_one():
         lab.tally(proxy.port, 20)
         watch.until(lambda got: len(total(got, 'blue').latencies_ms) == 20, 'the events of the old process')
         old = proxy.pid
-        new = subprocess.Popen([lab.HAPROXY, '-db', '-f', str(proxy.config), '-sf', str(old)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        new = subprocess.Popen([lab.HAPROXY, '-db', '-f', str(proxy.config), '-sf', str(old)],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             lab.wait_for(lambda: 'Pid: %d\n' % new.pid in proxy.ask('show info'), 'the new process')
             assert proxy._process.poll() is None, 'the followed ring holds the old process'
@@ -297,7 +299,8 @@ def test_silence_is_seen_as_waiting_before_any_timeout_and_as_failures_after_it(
         clients = [_raw(proxy, '/canary') for _i in range(5)]
         lab.wait_for(lambda: canary.hits == 5, 'the requests to arrive')
         watch.poll()
-        block = lab.wait_for(lambda: next((b for b in watch.poll().blocks if b.arm == 'canary' and b.waiting_over(300)), None), 'waiting requests')
+        silent = watch.until(lambda got: total(got, 'canary').waiting_over(300), 'waiting requests')
+        block = total(silent, 'canary')
         assert block.waiting_over(300) == 5 and block.requests == 0
         blocks = watch.until(lambda got: total(got, 'canary').bad == 5 and len(total(got, 'canary').latencies_ms) == 5, 'the time-outs')
         assert total(blocks, 'canary').requests == 5 and min(total(blocks, 'canary').latencies_ms) >= 700
@@ -351,8 +354,7 @@ def test_idle_ring_connection_is_renewed_without_loss():
             time.sleep(0.28 + 0.013 * (sent % 5))
             latencies += watch.block('blue').latencies_ms
             notes += watch.reading.notes
-        blocks = []
-        lab.wait_for(lambda: blocks.extend(watch.poll().blocks) or len(latencies) + len(total(blocks, 'blue').latencies_ms) == sent, 'all %d events' % sent)
+        watch.until(lambda got: len(latencies) + len(total(got, 'blue').latencies_ms) == sent, 'all %d events' % sent)
         assert not notes and not watch.poll().errors
 
 

@@ -50,7 +50,8 @@ def block(reading, arm, metric='probes'):
 def test_counts_ratios_and_latencies_per_arm_and_name():
     with Web(health) as web:
         source = built({'blue': [web.url + '/live'], 'canary': [
-            {'name': 'live', 'url': web.url + '/live'}, {'name': 'ready', 'url': web.url + '/ready'}, {'name': 'ready', 'url': web.url + '/live'}]})
+            {'name': 'live', 'url': web.url + '/live'}, {'name': 'ready', 'url': web.url + '/ready'},
+            {'name': 'ready', 'url': web.url + '/live'}]})
         first, second = polls(source)
     assert first.blocks == () and first.gauges == second.gauges
     assert second.gauges == {('probe_success_ratio', 'blue'): 1, ('probe_success_ratio', 'canary'): pytest.approx(2 / 3),
@@ -74,7 +75,8 @@ def test_what_counts_as_healthy(target, good):
 
 def test_what_a_target_leaves_out_comes_from_the_source():
     with Web(health) as web:
-        reading = probe({'blue': [web.url + '/who'], 'canary': [{'url': web.url + '/who', 'body': 'other'}]}, body='abc', headers={'X-Token': 'abc'})
+        reading = probe({'blue': [web.url + '/who'], 'canary': [{'url': web.url + '/who', 'body': 'other'}]}, body='abc',
+                        headers={'X-Token': 'abc'})
     assert (reading.gauges['probe_success_ratio', 'blue'], reading.gauges['probe_success_ratio', 'canary']) == (1, 0)
 
 
@@ -100,12 +102,17 @@ def test_all_targets_are_asked_at_once():
 
 
 @pytest.mark.parametrize('options, words', [
-    ({'targets': {}}, 'probes nothing'), ({'targets': {'green': ['http://x/']}}, 'arm "green"'), ({'targets': {'blue': 'http://x/'}}, 'must be a list'),
+    ({'targets': {}}, 'probes nothing'),
+    ({'targets': {'green': ['http://x/']}}, 'arm "green"'),
+    ({'targets': {'blue': 'http://x/'}}, 'must be a list'),
     ({'targets': {'blue': ['x']}}, 'url of a target'), ({'targets': {'blue': ['http://x/a b']}}, 'url of a target'),
     ({'targets': {'blue': ['http://x/\r\nHost: y']}}, 'url of a target'), ({'targets': {'blue': [{'uri': 'http://x/'}]}}, 'not understood'),
-    ({'targets': {'blue': [{'url': 'http://x/', 'name': 'Ready!'}]}}, 'not usable'), ({'targets': {'blue': ['http://x/']}, 'status': [700]}, 'status'),
-    ({'targets': {'blue': ['http://x/']}, 'status': 'ok'}, 'status'), ({'targets': {'blue': ['http://x/']}, 'body': '('}, 'not a regular expression'),
-    ({'targets': {'blue': ['http://x/']}, 'body': 'x' * 501}, 'at most 500'), ({'targets': {'blue': ['http://x/']}, 'timeout': 'soon'}, 'timeout'),
+    ({'targets': {'blue': [{'url': 'http://x/', 'name': 'Ready!'}]}}, 'not usable'),
+    ({'targets': {'blue': ['http://x/']}, 'status': [700]}, 'status'),
+    ({'targets': {'blue': ['http://x/']}, 'status': 'ok'}, 'status'),
+    ({'targets': {'blue': ['http://x/']}, 'body': '('}, 'not a regular expression'),
+    ({'targets': {'blue': ['http://x/']}, 'body': 'x' * 501}, 'at most 500'),
+    ({'targets': {'blue': ['http://x/']}, 'timeout': 'soon'}, 'timeout'),
     ({'targets': {'blue': ['http://x/']}, 'follow_redirects': 'yes'}, 'follow_redirects'), ({'targets': ['http://x/']}, 'targets')])
 def test_bad_options_are_named(options, words):
     with pytest.raises(BadInput, match=words):

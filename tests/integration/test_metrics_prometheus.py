@@ -23,6 +23,9 @@ from ansible_collections.progressive.delivery.plugins.module_utils._errors impor
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.base import COUNTS, GAUGE
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.registry import build_sources
 
+# One Prometheus for all of them.
+pytestmark = pytest.mark.xdist_group('prometheus')
+
 ARMS = {'blue': {'backend': 'shop_blue'}, 'canary': {'backend': 'shop_canary'}}
 VERSIONS = {'blue': '5.0', 'canary': '5.1'}
 
@@ -136,7 +139,8 @@ def poll(options, **more):
 
 
 def test_values_of_arms_and_of_the_service(prometheus):
-    prometheus.series = {'agents{arm="blue"}': 61, 'agents{arm="canary"}': 3, 'phase{version="5.1",backend="shop_canary",service="shop"}': 8,
+    prometheus.series = {'agents{arm="blue"}': 61, 'agents{arm="canary"}': 3,
+                         'phase{version="5.1",backend="shop_canary",service="shop"}': 8,
                          'phase{version="501",backend="shop_canary",service="shop"}': 99}
     prometheus.settled()
     source = built({'url': prometheus.prometheus, 'queries': {
@@ -153,7 +157,8 @@ def test_nothing_and_nan_are_no_data_and_infinity_is_a_value(prometheus):
     prometheus.series = {'zero{arm="blue"}': 0, 'one{arm="blue"}': 1}
     prometheus.settled()
     reading = poll({'url': prometheus.prometheus, 'queries': {
-        'none': 'missing{arm="$arm"}', 'nan': 'zero{arm="$arm"} / zero{arm="$arm"}', 'inf': 'sum(one{arm="$arm"}) / sum(zero{arm="$arm"})'}})
+        'none': 'missing{arm="$arm"}', 'nan': 'zero{arm="$arm"} / zero{arm="$arm"}',
+        'inf': 'sum(one{arm="$arm"}) / sum(zero{arm="$arm"})'}})
     assert reading.gauges == {('inf', 'blue'): math.inf} and reading.errors == ()
 
 
@@ -178,7 +183,9 @@ def test_an_error_in_one_query_leaves_the_others(prometheus):
 
 
 @pytest.mark.parametrize('query, words', [
-    ('sum(agents{arm="$arm"}', 'HTTP 400: .*parse error'), ('agents{arm="$arm"}[5m]', 'result of type matrix'), ('"$arm"', 'result of type string'),
+    ('sum(agents{arm="$arm"}', 'HTTP 400: .*parse error'),
+    ('agents{arm="$arm"}[5m]', 'result of type matrix'),
+    ('"$arm"', 'result of type string'),
     ('agents{arm="$arm"} * on() group_left() {__name__=~".+"}', 'HTTP 422|gave')])
 def test_a_query_that_cannot_work_is_refused_at_open(prometheus, query, words):
     prometheus.series = {'agents{arm="blue"}': 1, 'agents{arm="canary"}': 1}
@@ -281,10 +288,14 @@ def test_identity_warnings_and_refusal():
     ({}, 'asks nothing'), ({'queries': {'a b': 'up'}}, "metric 'a b'"), ({'queries': {'a': ''}}, 'must be a PromQL'),
     ({'queries': {'a': 'up{x="$pod"}'}}, r'uses \$pod'), ({'queries': {'a': 'up{x="$version"}'}}, r'uses \$version, which is not known'),
     ({'counts': {'a': {'bad': 'x'}}}, 'exactly bad and total'), ({'counts': {'a': {'bad': 'x', 'total': 'y'}}}, 'must name the arm'),
-    ({'queries': {'a': 'up'}, 'url': 'ftp://x'}, 'url of the source'), ({'queries': {'a': 'up'}, 'url': 'http://u:p@x/'}, 'url of the source'),
-    ({'queries': {'a': 'up'}, 'url': 'http://x/?a=b'}, 'must end with'), ({'queries': {'a': 'up'}, 'window': '5 min'}, 'not a duration of PromQL'),
-    ({'queries': {'a': 'up'}, 'headers': {'A': 'b\r\nC: d'}}, 'cannot be sent'), ({'queries': {'a': 'up'}, 'colour': 1}, 'unknown option "colour"'),
-    ({'queries': {'a': 'up'}, 'token': 'a', 'username': 'b', 'password': 'c'}, 'both a token'), ({'queries': {'a': 'up'}, 'timeout': 0}, 'timeout'),
+    ({'queries': {'a': 'up'}, 'url': 'ftp://x'}, 'url of the source'),
+    ({'queries': {'a': 'up'}, 'url': 'http://u:p@x/'}, 'url of the source'),
+    ({'queries': {'a': 'up'}, 'url': 'http://x/?a=b'}, 'must end with'),
+    ({'queries': {'a': 'up'}, 'window': '5 min'}, 'not a duration of PromQL'),
+    ({'queries': {'a': 'up'}, 'headers': {'A': 'b\r\nC: d'}}, 'cannot be sent'),
+    ({'queries': {'a': 'up'}, 'colour': 1}, 'unknown option "colour"'),
+    ({'queries': {'a': 'up'}, 'token': 'a', 'username': 'b', 'password': 'c'}, 'both a token'),
+    ({'queries': {'a': 'up'}, 'timeout': 0}, 'timeout'),
     ({'queries': {'a': 'up'}, 'ca_path': 'ca.pem'}, 'absolute path'), ({'queries': {'a': 'up'}, 'type': 'datadog'}, 'unknown type'),
     ({'queries': {'a': 'up'}, 'validate_certs': 'maybe'}, 'true or false')])
 def test_bad_options_are_named_before_anything_is_asked(options, words):
@@ -304,8 +315,9 @@ def test_names_are_checked_before_they_reach_a_query():
 def test_certificates_are_validated_unless_told_otherwise(tmp_path):
     import ssl
     key, cert = tmp_path / 'key.pem', tmp_path / 'cert.pem'
-    subprocess.run(['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', key, '-out', cert, '-days', '1',
-                    '-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'], check=True, capture_output=True)
+    subprocess.run(['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes',
+                    '-keyout', key, '-out', cert, '-days', '1', '-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'],
+                   check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
     with Web(lambda *request: (200, '{"status":"success","data":{"resultType":"scalar","result":[1,"1"]}}')) as web:

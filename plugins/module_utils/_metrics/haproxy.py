@@ -181,7 +181,8 @@ class HaproxySource:
         watch.unlogged = watch.unlogged + requests if watch.ring and not events else 0
         if watch.unlogged > _UNLOGGED_MAX:
             errors.append('HAProxy at %s has answered %d requests and logged none of them in the ring "%s": give the frontend "option '
-                          'httplog" and "log ring@%s local0".' % (watch.endpoint.address, watch.unlogged, watch.endpoint.ring, watch.endpoint.ring))
+                          'httplog" and "log ring@%s local0".' % (
+                              watch.endpoint.address, watch.unlogged, watch.endpoint.ring, watch.endpoint.ring))
         return blocks, gauges
 
     def _take(self, watch: _Watch, taken: Events, errors: list[str], notes: list[str]) -> None:
@@ -202,7 +203,8 @@ class HaproxySource:
         tables = {}
         for backend, reply in zip(backends, replies):
             if reply.startswith('No such proxy'):
-                raise BadInput('HAProxy at %s has no backend "%s": correct the arms or its configuration.' % (watch.endpoint.address, backend))
+                raise BadInput('HAProxy at %s has no backend "%s": correct the arms or its configuration.' % (
+                    watch.endpoint.address, backend))
             tables[backend] = parse_stat(reply)
         shared = [arm.backend for arm in watch.arms.values()]
         found = [_own(arm, tables[arm.backend], shared.count(arm.backend) == 1, str(watch.endpoint.address)) for arm in watch.arms.values()]

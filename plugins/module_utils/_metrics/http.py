@@ -81,7 +81,8 @@ class HttpSource:
         where = 'the arm "%s" of the source "%s"' % (arm, self.name)
         raw = {'url': item} if isinstance(item, str) else item
         if not isinstance(raw, t.Mapping) or set(raw) - _TARGET_OPTIONS:
-            raise BadInput('A target of %s is not understood: write a URL, or a dictionary of %s.' % (where, ', '.join(sorted(_TARGET_OPTIONS))))
+            raise BadInput('A target of %s is not understood: write a URL, or a dictionary of %s.' % (
+                where, ', '.join(sorted(_TARGET_OPTIONS))))
         value = {key: raw[key] if raw.get(key) is not None else options.get(key) for key in _TARGET_OPTIONS - {'name', 'url'}}
         name = raw.get('name') or ''
         if name and (not _NAME.fullmatch(str(name)) or name == 'probe'):
@@ -90,14 +91,16 @@ class HttpSource:
         status = status if isinstance(status, (list, tuple)) else [status]
         codes = tuple(int(code) for code in status if isinstance(code, (int, str)) and re.fullmatch(r'[1-5]\d\d', str(code)))
         if not codes or len(codes) != len(status):
-            raise BadInput('The status %r of a target of %s is not understood: give HTTP status codes such as [200, 204].' % (value['status'], where))
+            raise BadInput('The status %r of a target of %s is not understood: give HTTP status codes such as [200, 204].' % (
+                value['status'], where))
         timeout = parse_duration(2.0 if value['timeout'] is None else value['timeout'], 'timeout of a target of %s' % where)
         if not 0.01 <= timeout <= 600:
             raise BadInput('The timeout of a target of %s is %g s: give 0.01 to 600 s.' % (where, timeout))
         follow = value['follow_redirects'] or False
         if not isinstance(follow, bool):
             raise BadInput('The follow_redirects of a target of %s is %r: write true or false.' % (where, follow))
-        return Target(arm, name, web.check_url('url of a target of %s' % where, raw.get('url')), codes, _pattern(where, value['body']), timeout, follow)
+        url = web.check_url('url of a target of %s' % where, raw.get('url'))
+        return Target(arm, name, url, codes, _pattern(where, value['body']), timeout, follow)
 
     async def open(self) -> None:
         """Nothing to prepare."""

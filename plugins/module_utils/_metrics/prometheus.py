@@ -50,7 +50,8 @@ class Query:
     def __init__(self, source: str, name: str, text: object) -> None:
         self.name = name
         if not isinstance(text, str) or not text.strip() or len(text) > _QUERY_MAX:
-            raise BadInput('The query "%s" of the source "%s" must be a PromQL expression of at most %d characters.' % (name, source, _QUERY_MAX))
+            raise BadInput('The query "%s" of the source "%s" must be a PromQL expression of at most %d characters.' % (
+                name, source, _QUERY_MAX))
         self._text = text
         self._source = source
         self.names: set[str] = set()
@@ -148,7 +149,8 @@ class PrometheusSource:
                            'total: expression}}.' % name)
         for metric in [*queries, *counts]:
             if not isinstance(metric, str) or not _METRIC.fullmatch(metric) or (metric in queries and metric in counts):
-                raise BadInput('The metric %r of the source "%s" is not usable: use letters, digits and "_", and each name once.' % (metric, name))
+                raise BadInput('The metric %r of the source "%s" is not usable: use letters, digits and "_", and each name once.' % (
+                    metric, name))
         self._queries = {metric: Query(name, metric, text) for metric, text in queries.items()}
         self._counts: dict[str, tuple[Query, Query]] = {}
         for metric, pair in counts.items():
@@ -156,7 +158,8 @@ class PrometheusSource:
                 raise BadInput('The counts "%s" of the source "%s" must have exactly bad and total.' % (metric, name))
             self._counts[metric] = (Query(name, metric + '.bad', pair['bad']), Query(name, metric + '.total', pair['total']))
             if not (self._counts[metric][0].per_arm and self._counts[metric][1].per_arm):
-                raise BadInput('The counts "%s" of the source "%s" must name the arm: use $arm, $backend or $version in both.' % (metric, name))
+                raise BadInput('The counts "%s" of the source "%s" must name the arm: use $arm, $backend or $version in both.' % (
+                    metric, name))
         for query in self._all():
             for own in self._values.values():
                 query.fill(own)
@@ -228,7 +231,8 @@ class PrometheusSource:
             return None
         if counted is None or failed is None:
             notes.append('The counts "%s" of the arm "%s" went down, so this poll is left out: give %s without sum(), so that a '
-                         'restart of one instance can be told.' % (metric, arm, metric + '.bad' if counted is not None else metric + '.total'))
+                         'restart of one instance can be told.' % (
+                             metric, arm, metric + '.bad' if counted is not None else metric + '.total'))
             return None
         requests = round(counted)
         return base.Block(arm, '', metric, seconds, requests, min(round(failed), requests))
@@ -244,7 +248,8 @@ class PrometheusSource:
             reply, status = {}, None
         if status == 'error' or answer.status != 200:
             said = _text(reply.get('error') if isinstance(reply, dict) else None) or answer.body[:200].decode('utf-8', 'replace')
-            message = 'Prometheus at %s answered the query "%s" with HTTP %d: %s' % (self._url, query.name, answer.status, ' '.join(said.split()))
+            message = 'Prometheus at %s answered the query "%s" with HTTP %d: %s' % (
+                self._url, query.name, answer.status, ' '.join(said.split()))
             # What a retry cannot mend: a bad query, no right to ask, no such page.
             raise (Refused if 400 <= answer.status < 500 and answer.status not in (408, 429) else DeliveryError)(message)
         notes += ['Prometheus warns about the query "%s": %s' % (query.name, _text(warning))

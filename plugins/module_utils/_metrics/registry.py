@@ -65,7 +65,8 @@ def build(name: str, options: t.Mapping[str, t.Any], scope: Scope) -> Source:
     given = {key: value for key, value in options.items() if key != 'type' and value is not None}
     unknown = sorted(str(key) for key in given if key not in known)
     if unknown:
-        raise BadInput('The source "%s" has the unknown option "%s": those of type %s are %s.' % (name, unknown[0], kind, ', '.join(sorted(known))))
+        raise BadInput('The source "%s" has the unknown option "%s": those of type %s are %s.' % (
+            name, unknown[0], kind, ', '.join(sorted(known))))
     return make(name, given, scope)
 
 

@@ -162,7 +162,8 @@ class RingReader:
         if self.process not in (None, process):
             # All of the new process's ring is new.
             self._last.clear()
-            self._events.lost.append('HAProxy at %s was started anew or reloaded: the last events of the process before are lost.' % self.address)
+            self._events.lost.append('HAProxy at %s was started anew or reloaded: the last events of the process before are lost.' % (
+                self.address))
         self.process = t.cast('tuple[str, str]', process)
 
     async def _lines(self, reader: asyncio.StreamReader, receive: t.Callable[[bytes], None]) -> None:

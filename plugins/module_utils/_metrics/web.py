@@ -65,7 +65,8 @@ def check_url(what: str, value: object) -> str:
                 return value
         except ValueError:
             pass
-    raise BadInput('The %s %r is not usable: write http://host:port/path or https://..., without user, password and blanks.' % (what, value))
+    raise BadInput('The %s %r is not usable: write http://host:port/path or https://..., without user, password and blanks.' % (
+        what, value))
 
 
 def read_access(source: str, options: t.Mapping[str, t.Any]) -> Access:
@@ -82,7 +83,8 @@ def read_access(source: str, options: t.Mapping[str, t.Any]) -> Access:
         headers['Authorization'] = 'Bearer %s' % options['token']
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-            raise BadInput('The header %r of the source "%s" cannot be sent: names are tokens, values printable ASCII on one line.' % (name, source))
+            raise BadInput('The header %r of the source "%s" cannot be sent: names are tokens, values printable ASCII on one line.' % (
+                name, source))
     paths = {}
     for key in ('ca_path', 'client_cert', 'client_key'):
         value = options.get(key)
@@ -152,7 +154,8 @@ def _fetch(url: str, access: Access, deadline: float, form: bytes | None, follow
         cause = getattr(exc, 'reason', None) or exc
         if isinstance(cause, TimeoutError) or 'timed out' in str(cause):
             raise Unreachable('%s did not answer within %g s.' % (_shown(url), deadline)) from None
-        hint = ' Check ca_path, or the name in the certificate.' if isinstance(cause, ssl.SSLError) or 'CERTIFICATE' in str(cause).upper() else ''
+        untrusted = isinstance(cause, ssl.SSLError) or 'CERTIFICATE' in str(cause).upper()
+        hint = ' Check ca_path, or the name in the certificate.' if untrusted else ''
         raise Unreachable('%s could not be asked: %s.%s' % (_shown(url), _reason(cause).rstrip('.'), hint)) from exc
 
 
