@@ -1,0 +1,120 @@
+# Copyright (c) 2026, progressive.delivery contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The whole rollout, as `make rollout` runs it: real HAProxy, real instances, real load, every playbook."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import pytest
+
+pytestmark = pytest.mark.xdist_group('e2e')
+
+STAGES = [(500, 'canary'), (2000, 'canary'), (5000, 'green'), (10000, 'green')]
+
+
+def recap(done) -> dict[str, int]:
+    return {key: int(value) for key, value in re.findall(r'(\w+)=(\d+)', done.stdout.rpartition('PLAY RECAP')[2])}
+
+
+def off_by(observed_bp: int, requested_bp: int, n: int) -> float:
+    """How many standard errors of a binomial share the observed one is off."""
+    share = requested_bp / 10_000
+    error = math.sqrt(share * (1 - share) / n)
+    return abs(observed_bp / 10_000 - share) / error if error else math.inf * (observed_bp != requested_bp) if observed_bp != requested_bp else 0.0
+
+
+@pytest.fixture(scope='module')
+def promoted(lab):
+    done, result = lab.rollout('none')
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done, result
+
+
+def test_a_good_version_takes_over_and_no_request_is_lost(promoted):
+    _done, result = promoted
+    assert (result['outcome'], result['failed'], result['failed_stable']) == ('promoted', 0, 0)
+    assert [(stage['requested_bp'], stage['arm']) for stage in result['stages']] == STAGES
+    for stage in result['stages']:
+        assert stage['configured_bp'] == stage['requested_bp']
+        assert off_by(stage['observed_bp'], stage['requested_bp'], stage['requests']) < 3
+
+
+def test_the_summary_tells_all_of_it(promoted):
+    done, result = promoted
+    for text in ('promoted  shop 5.0 → 5.1', 'requests seen at the balancers', 'Journal: %s' % result['journal'], 'P95', 'pass'):
+        assert text in done.stdout
+
+
+def test_the_journal_has_the_way_back_before_every_change(promoted):
+    _done, result = promoted
+    events = [json.loads(line) for line in open(result['journal'], encoding='utf-8')]
+    names = [event['event'] for event in events]
+    assert (names[0], names[-1]) == ('rollout_started', 'rollout_finished')
+    for position, event in enumerate(events):
+        if event['event'] == 'change':
+            assert events[position - 1]['event'] == 'intent'
+            assert events[position - 1]['way_back']['lab']
+
+
+def test_a_second_run_changes_nothing(lab, promoted):
+    before = lab.map_value()
+    done = lab.play('rollout.yml', '-e', 'delivery_version=5.1')
+    assert (done.returncode, recap(done)['changed'], lab.map_value()) == (0, 0, before), done.stdout
+    done = lab.play('promote.yml', '-e', 'delivery_version=5.1')
+    assert (done.returncode, recap(done)['changed'], lab.map_value()) == (0, 0, before), done.stdout
+
+
+def test_check_mode_shows_the_plan_and_writes_nothing(lab, promoted):
+    before, journals = lab.map_value(), sorted((lab.dir / 'state' / 'shop').iterdir())
+    done = lab.play('rollout.yml', '-e', 'delivery_version=5.2', '--check', '--diff')
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (lab.map_value(), sorted((lab.dir / 'state' / 'shop').iterdir())) == (before, journals)
+    for text in ('5.1 → 5.2', 'canary 0 % -> 5 %', 'blue 0 % -> 100 %', 'would watch'):
+        assert text in done.stdout
+    done = lab.play('rollback.yml', '--check', '--diff')
+    assert (done.returncode, lab.map_value()) == (0, before), done.stdout
+    assert 'green 100 % -> all to blue' in done.stdout
+
+
+def test_status_says_who_has_the_traffic(lab, promoted):
+    done = lab.play('status.yml')
+    assert (done.returncode, recap(done)['changed']) == (0, 0)
+    assert re.search(r'green +100 %', done.stdout), done.stdout
+
+
+def test_a_finished_promotion_can_be_taken_back_once(lab, promoted):
+    done = lab.play('rollback.yml')
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert recap(done)['changed'] and lab.map_value().startswith('0/blue/')
+    before = lab.map_value()
+    done = lab.play('rollback.yml')
+    assert (done.returncode, recap(done)['changed'], lab.map_value()) == (0, 0, before), done.stdout
+
+
+def test_promote_goes_straight_to_all(lab, promoted):
+    done = lab.play('promote.yml', '-e', 'delivery_version=5.1', '-e', 'delivery_promote_bake=2s')
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert lab.map_value().startswith('0/green/')
+
+
+@pytest.mark.parametrize('candidate, why', [
+    ('errors', 'requests failed'), ('slow', 'took longer than 1000 ms'), ('crash', 'servers'), ('silent', 'without an answer'), ('hang', 'up')])
+def test_a_bad_version_is_taken_out_and_only_those_it_had_are_hurt(lab, candidate, why):
+    done, result = lab.rollout(candidate)
+    assert done.returncode != 0
+    assert lab.map_value().startswith('0/blue/')
+    assert result['failed_stable'] == 0
+    assert why in result['reason']
+    assert result['reason'] in done.stdout
+    if candidate == 'hang':
+        # It never became ready, so it never got a request.
+        assert (result['outcome'], result['failed'], result['stages']) == ('failed', 0, [])
+    else:
+        assert result['outcome'] == 'rolled_back'
+        assert [stage['verdict'] for stage in result['stages']] == ['fail']
+    assert lab.play('rollback.yml').returncode == 0
