@@ -141,9 +141,10 @@ def test_more_errors_of_the_canary_are_more_evidence_for_harm_and_less_against_i
 
 def test_without_traffic_on_one_side_nothing_is_proven():
     for block in (ep.Counts(3, 900, 0, 0), ep.Counts(0, 0, 5, 50)):
-        process = ep.EProcess(1, 0)
-        process.update(block, 0.001)
-        assert process.log_e == pytest.approx(0, abs=1e-12)
+        for a, theta_b in ((1, 0.001), (0.5, 0.5)):
+            process = ep.EProcess(a, 0)
+            process.update(block, theta_b)
+            assert process.log_e == pytest.approx(0, abs=1e-12)
 
 
 def test_an_objective_needs_no_baseline():

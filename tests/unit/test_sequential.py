@@ -79,6 +79,13 @@ class TestVerdicts:
         judgement = feed(state, [block(0, 950, 1, 50)] * 2)
         assert judgement.verdict == 'inconclusive' and judgement.reason.startswith('in the last minute canary 1 % errors')
 
+    def test_a_proof_once_given_is_kept(self):
+        """The e-process needed to reach its limit only once; a few errors later the last minute alone is looked at."""
+        state = gate()
+        assert feed(state, HEALTHY).verdict == 'pass'
+        assert feed(state, [block(1, 950, 1, 50)] * 8).verdict == 'inconclusive'
+        assert feed(state, HEALTHY[:8]).verdict == 'pass'
+
     def test_a_pass_is_earned_in_each_stage_and_harm_is_remembered(self):
         state = gate()
         feed(state, [*HEALTHY, block(1, 950, 2, 50)])
@@ -182,9 +189,12 @@ class TestTraps:
 
     def test_an_arm_without_traffic_is_no_data_and_trains(self):
         state = gate(Question('errors'))
+        before = state.to_dict()['tests']['errors']['fail']
         judgement = feed(state, [block(1, 950, 0, 0)] * 50)
         assert judgement.verdict == 'no_data' and judgement.reason == 'canary: no requests to judge errors by in this stage'
-        assert state.log_e == pytest.approx(0, abs=1e-12)
+        after = state.to_dict()['tests']['errors']
+        assert after['fail'] == before, 'the wealth that waits for a late onset waits for the candidate too'
+        assert after['baseline'] == [57 * 5700 / 57000 + 50, 5700 + 50 * 950]
         late = feed(state, SICK * 2)
         assert late.verdict == 'fail'
 

@@ -30,7 +30,7 @@ def _stirling_rest(z: float) -> float:
     if z < 15:
         return lgamma(z) - ((z - 0.5) * log(z) - z + 0.5 * log(2 * pi))
     w = 1 / (z * z)
-    return (1 / 12 - w * (1 / 360 - w * (1 / 1260 - w * (1 / 1680 - w * (1 / 1188 - w * 691 / 360360))))) / z
+    return (1 / 12 - w * (1 / 360 - w * (1 / 1260 - w * (1 / 1680 - w / 1188)))) / z
 
 
 def multinomial_log_e(counts: t.Sequence[int], shares: t.Sequence[float], k: float = CONCENTRATION) -> float:
