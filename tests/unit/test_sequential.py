@@ -82,9 +82,10 @@ class TestVerdicts:
     def test_a_proof_once_given_is_kept(self):
         """The e-process needed to reach its limit only once; a few errors later the last minute alone is looked at."""
         state = gate()
-        assert feed(state, HEALTHY).verdict == 'pass'
+        while state.judgement('errors').verdict != 'pass':
+            feed(state, HEALTHY[:1])
         assert feed(state, [block(1, 950, 1, 50)] * 2).verdict == 'inconclusive'
-        assert feed(state, HEALTHY[:8]).verdict == 'pass'
+        assert feed(state, HEALTHY[:7]).verdict == 'pass'
 
     def test_a_pass_is_earned_in_each_stage_and_harm_is_remembered(self):
         state = gate()
