@@ -166,14 +166,16 @@ class Origin:
 
 class HAProxy:
     """A real HAProxy process. *lines* follow HEAD; ``{dir}``, ``{port}`` and ``{socket}`` in them are filled in, and
-    other ``{name}`` from *values*. Braces of the configuration's own are written doubled. *head* replaces HEAD."""
+    other ``{name}`` from *values*. Braces of the configuration's own are written doubled. *head* replaces HEAD, *env* adds to the environment."""
 
-    def __init__(self, lines: str | t.Iterable[str], head: str = HEAD, files: t.Mapping[str, str] | None = None, **values: object) -> None:
+    def __init__(self, lines: str | t.Iterable[str], head: str = HEAD, files: t.Mapping[str, str] | None = None,
+                 env: t.Mapping[str, str] | None = None, **values: object) -> None:
         self.dir = Path(tempfile.mkdtemp(prefix='pd-', dir='/tmp'))
         self.port = free_port()
         self.socket = str(self.dir / 'admin.sock')
         self.address = 'unix://' + self.socket
         self._process: subprocess.Popen | None = None
+        self._env = dict(os.environ, **(env or {}))
         text = head + (lines if isinstance(lines, str) else '\n'.join(lines)) + '\n'
         self.config = self.dir / 'haproxy.cfg'
         self.config.write_text(text.format(dir=self.dir, port=self.port, socket=self.socket, **values))
@@ -196,7 +198,8 @@ class HAProxy:
     def start(self) -> None:
         log = open(self.dir / 'haproxy.log', 'ab')
         with log:
-            self._process = subprocess.Popen([HAPROXY, '-db', '-f', str(self.config)], stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen([HAPROXY, '-db', '-f', str(self.config)], stdout=log, stderr=log,
+                                             start_new_session=True, env=self._env)
         wait_for(self._answers, 'HAProxy with %s; it said: %s' % (self.config, (self.dir / 'haproxy.log').read_text()[-800:]))
 
     def _answers(self) -> bool:

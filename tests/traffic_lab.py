@@ -51,10 +51,11 @@ class Shop:
     """Origins and HAProxy processes; ``do`` runs traffic_weight on all of them, ``look`` traffic_weight_info."""
 
     def __init__(self, count: int = 1, backends: str = BACKENDS, map_text: str = '# kept\nother 0/x/rand/-/-\nshop 0/blue/rand/-/v=5.0\n',
-                 frontend: str | None = None) -> None:
+                 frontend: str | None = None, env: t.Mapping[str, str] | None = None) -> None:
         self.origins = {name: Origin(name) for name in ARMS}
         self._stack = contextlib.ExitStack()
         self._count, self._backends, self._map_text = count, backends, map_text
+        self._env = env
         self._frontend = FRONTEND + documented_lines() if frontend is None else frontend
         self.proxies: list[HAProxy] = []
 
@@ -63,7 +64,7 @@ class Shop:
             self._stack.enter_context(origin)
         ports = {name: origin.port for name, origin in self.origins.items()}
         for _i in range(self._count):
-            proxy = HAProxy(self._frontend + self._backends, files={'delivery.map': self._map_text}, **ports)
+            proxy = HAProxy(self._frontend + self._backends, files={'delivery.map': self._map_text}, env=self._env, **ports)
             self.proxies.append(self._stack.enter_context(proxy))
         return self
 

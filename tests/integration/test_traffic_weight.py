@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import threading
 import time
 
@@ -165,6 +166,23 @@ def test_reload_keeps_the_split_and_never_revives_an_ended_one():
         assert tally(shop.proxy.port, 60) == {'blue': 60}
 
 
+FAKETIME = '/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1'
+
+
+@pytest.mark.skipif(not os.path.exists(FAKETIME), reason='libfaketime is not installed')
+def test_a_clock_that_was_set_after_haproxy_began_does_not_lengthen_the_lease(tmp_path):
+    offset = tmp_path / 'offset'
+    offset.write_text('+3000')
+    fake = {'LD_PRELOAD': FAKETIME, 'FAKETIME_TIMESTAMP_FILE': str(offset), 'FAKETIME_NO_CACHE': '1', 'FAKETIME_DONT_FAKE_MONOTONIC': '1',
+            'TZ': 'America/St_Johns'}
+    with Shop(env=fake) as shop:
+        # HAProxy counts its own time on from a start 50 minutes ahead; date() follows the host.
+        offset.write_text('+0')
+        shop.do(split={'canary': '90%'}, lease='2s', rollout='r1')
+        assert 'canary' in tally(shop.proxy.port, 50)
+        wait_for(lambda: tally(shop.proxy.port, 50) == {'blue': 50}, 'the end of the lease', 4)
+
+
 def test_file_keeps_what_is_not_ours(shop):
     path = shop.proxy.dir / 'delivery.map'
     path.chmod(0o640)
@@ -252,6 +270,15 @@ def test_a_change_between_read_and_write_is_not_overwritten(shop):
     assert shop.entry() == before and shop.filed() == before
 
 
+@pytest.mark.parametrize('stale', ['0/blue/rand/-/v=4.9', None])
+def test_a_change_between_compare_and_write_is_put_back(shop, stale):
+    from ansible_collections.progressive.delivery.plugins.module_utils._routers import registry
+    (router,) = registry.build_all(shop.endpoints(), 'shop', {'blue': {}, 'canary': {}, 'green': {}})
+    with pytest.raises(Conflict, match='at the same moment'):
+        asyncio.run(router._replace('0/green/rand/-/-', stale))
+    assert shop.proxy.ask('show map %s/delivery.map' % shop.proxy.dir).split(' ', 1)[1] == 'shop 0/blue/rand/-/v=5.0'
+
+
 # ---- the way back
 
 def test_way_back_takes_the_candidate_out_and_is_idempotent(shop):
@@ -283,6 +310,19 @@ def test_way_back_in_check_mode_writes_nothing(shop):
     result = shop.do(check=True, state='way_back')
     assert result['changed'] and result['stable'] == 'blue' and shop.entry() == before
     assert result['diff'] == [{'prepared': 'shop on lb1: canary 20 %, blue 80 % -> all to blue\n'}]
+
+
+def test_way_back_says_when_only_the_file_could_not_follow(shop, monkeypatch):
+    from ansible_collections.progressive.delivery.plugins.module_utils._haproxy import mapfile
+    shop.do(split={'canary': '20%'}, lease='60s', rollout='r1')
+
+    def full(*_arguments):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(mapfile, '_replace', full)
+    result = shop.do(state='way_back')
+    assert result['failed'] and 'lb1 sends all traffic of shop to "blue" now, but a reload would undo that: ' in result['msg']
+    assert tally(shop.proxy.port, 50) == {'blue': 50}
 
 
 def test_healthy_side_is_decided_at_the_abort(shop):

@@ -112,26 +112,31 @@ class HaproxyMap:
         if change.kind == 'way_back':
             wanted, now_s = str(change.payload['value']), self._here()
             await self._overwrite(wanted)
-        elif change.kind == 'undo':
+            try:
+                await self._keep(wanted)
+            except DeliveryError as exc:
+                raise Refused('%s sends all traffic of %s to "%s" now, but a reload would undo that: %s' % (
+                    self.name, self.service, change.after.stable, exc)) from exc
+            return Applied(change, self._plan.observed(wanted, now_s, on_disk=wanted))
+        if change.kind == 'undo':
             found, now_s = await self._look()
             wanted = change.payload['raw']
             ours, now = MapValue.parse(change.payload['value']), parsed(found)
             if now is None or now.without_lease() != ours.without_lease():
                 return Applied(change, self._plan.observed(found, now_s, on_disk=found))
             await self._overwrite(wanted)
-        else:
-            found, now_s = await self._look()
-            self._check_token(change, found)
-            value = MapValue.parse(str(change.payload['value']))
-            wanted = str(replace(value, until_ms=lease_end_ms(now_s, change.lease_s)) if change.lease_s else value)
-            await self._replace(wanted, found)
-            try:
-                await self._keep(wanted)
-            except DeliveryError:
-                await self._overwrite(found)
-                raise
+            await self._keep(wanted)
             return Applied(change, self._plan.observed(wanted, now_s, on_disk=wanted))
-        await self._keep(wanted)
+        found, now_s = await self._look()
+        self._check_token(change, found)
+        value = MapValue.parse(str(change.payload['value']))
+        wanted = str(replace(value, until_ms=lease_end_ms(now_s, change.lease_s)) if change.lease_s else value)
+        await self._replace(wanted, found)
+        try:
+            await self._keep(wanted)
+        except DeliveryError:
+            await self._overwrite(found)
+            raise
         return Applied(change, self._plan.observed(wanted, now_s, on_disk=wanted))
 
     async def _keep(self, wanted: str | None) -> None:
