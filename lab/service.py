@@ -234,10 +234,11 @@ async def serve(options: argparse.Namespace) -> None:
     received = Received(options.received, options.arm, options.version, options.port)
     app = web.Application()
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=options.grace)
-    service = Service(options.arm, options.version, options.fault, received, lambda: asyncio.ensure_future(crash(runner, received)), random.Random())
+    service = Service(options.arm, options.version, options.fault, received,
+                      lambda: asyncio.ensure_future(crash(runner, received)), random.Random())
     app.add_routes(service.routes())
     await runner.setup()
-    await web.TCPSite(runner, options.address, options.port, backlog=512).start()
+    await web.TCPSite(runner, '127.0.0.1', options.port, backlog=512).start()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -256,7 +257,6 @@ def main() -> None:
     parser.add_argument('--arm', required=True)
     parser.add_argument('--version', required=True)
     parser.add_argument('--port', type=int, required=True)
-    parser.add_argument('--address', default='127.0.0.1', help='to listen on; anything else only within a container (default 127.0.0.1)')
     parser.add_argument('--fault', choices=FAULTS, default='none')
     parser.add_argument('--received', help='file that gets a line for each work request received')
     parser.add_argument('--drain', type=float, default=1.5, help='seconds to serve on after SIGTERM, not ready (default 1.5)')
