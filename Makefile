@@ -16,7 +16,8 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 .PHONY: rollout rollback status lab lab-setup lab-down clean help
 
 rollout: lab-setup ## the whole rollout against a fresh lab under load; CANDIDATE=errors, slow, crash or silent for a bad version
-	@$(LAB) run --fresh --rate $(RATE) -- $(PLAYBOOK) playbooks/rollout.yml -e delivery_version=$(VERSION) -e lab_candidate=$(CANDIDATE) $(ARGS)
+	@$(LAB) run --fresh --rate $(RATE) -- \
+		$(PLAYBOOK) playbooks/rollout.yml -e delivery_version=$(VERSION) -e lab_candidate=$(CANDIDATE) $(ARGS)
 
 rollback: venv ## all traffic of the lab back to the arm that was stable
 	@$(PLAYBOOK) playbooks/rollback.yml $(ARGS)

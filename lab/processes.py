@@ -58,7 +58,8 @@ class Process:
             return None
         return record if record['start_time'] and _start_time(record['pid']) == record['start_time'] else None
 
-    def start(self, command: t.Sequence[object], about: t.Mapping[str, object] | None = None, env: t.Mapping[str, str] | None = None) -> int:
+    def start(self, command: t.Sequence[object], about: t.Mapping[str, object] | None = None,
+              env: t.Mapping[str, str] | None = None) -> int:
         """Starts *command* in a session of its own and returns its pid; *about* is kept with it."""
         if self.record():
             raise LabError('%s runs already.' % self.name)

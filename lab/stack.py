@@ -90,7 +90,8 @@ def claimed(lab: Layout) -> t.Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise LabError('Somebody uses the lab in %s: wait for the end, or set LAB_DIR and LAB_PORT for a lab of your own.' % lab.dir) from None
+            raise LabError('Somebody uses the lab in %s: wait for the end, or set LAB_DIR and LAB_PORT for a lab of your own.'
+                           % lab.dir) from None
         yield
 
 

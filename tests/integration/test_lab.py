@@ -254,8 +254,8 @@ sys.exit(7)
 
 
 def test_a_signal_to_the_run_ends_the_command_and_the_load(lab):
-    run = subprocess.Popen([sys.executable, str(LAB_DIR / 'lab.py'), 'run', '--rate', str(RATE), '--', 'sleep', '100'], stdout=subprocess.PIPE,
-                           text=True, env={**os.environ, 'LAB_DIR': str(lab.dir), 'LAB_PORT': str(lab.port)})
+    run = subprocess.Popen([sys.executable, str(LAB_DIR / 'lab.py'), 'run', '--rate', str(RATE), '--', 'sleep', '100'],
+                           stdout=subprocess.PIPE, text=True, env={**os.environ, 'LAB_DIR': str(lab.dir), 'LAB_PORT': str(lab.port)})
     wait_for(lambda: lab.attack.exists() and lab.attack.stat().st_size > 8192, 'load')
     busy = command(lab, 'up')
     assert (busy.returncode, 'Somebody uses the lab' in busy.stderr) == (1, True)

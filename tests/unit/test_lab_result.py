@@ -181,7 +181,8 @@ def test_every_target_has_an_id_a_user_and_a_method_of_its_own():
 
 def test_a_line_of_vegeta_is_read():
     line = {'attack': '', 'seq': 3, 'code': 201, 'timestamp': '2026-11-22T15:30:52.103000001Z', 'latency': 12_500_000, 'error': '',
-            'method': 'POST', 'url': 'http://client-3.lab.test:1/api/orders?id=ab-3', 'headers': {'X-Version': ['5.1'], 'X-Arm': ['canary']}}
+            'method': 'POST', 'url': 'http://client-3.lab.test:1/api/orders?id=ab-3',
+            'headers': {'X-Version': ['5.1'], 'X-Arm': ['canary']}}
     read = parse_hit(json.dumps(line))
     assert (read.id, read.method, read.code, read.version, read.arm, read.failed) == ('ab-3', 'POST', 201, '5.1', 'canary', False)
     assert read.done - read.sent == pytest.approx(0.0125, abs=1e-6)
