@@ -51,8 +51,9 @@ CONSTRAINTS: dict[str, t.Any] = {
     'required_by': {'arm': ('arms',)},
 }
 
-# HAProxy closes idle connections of its own accord after pool-purge-delay (5 s); until then they hold "del server".
-_AFTER_SHUTDOWN_S = 15.0
+# What HAProxy does in its own time after it was told: it ends sessions at once, and closes idle connections, half of them every
+# pool-purge-delay (5 s).
+_GRACE_S = 15.0
 
 
 def plain_endpoints(raw: t.Sequence[t.Mapping[str, t.Any]]) -> list[Endpoint]:
@@ -121,10 +122,8 @@ class Task:
         await self._wait(lambda site: {step.name: 'empty' for step in site.steps if step.wait and step.closing}, until)
         if self._on_timeout == 'shutdown':
             await self._all(Site.shut_down)
-            grace = time.monotonic() + _AFTER_SHUTDOWN_S
-            await self._wait(lambda site: {name: 'empty' for name in site.shut}, grace, last=True)
-            until = max(until, grace)
-        await self._wait(lambda site: {step.name: 'removable' for step in site.steps if step.wait and step.removal}, until, last=True)
+            await self._wait(lambda site: {name: 'empty' for name in site.shut}, time.monotonic() + _GRACE_S, last=True)
+        until = max(until, time.monotonic() + _GRACE_S)
         await self._all(lambda site: site.remove(until))
 
     async def _wait(self, goals: t.Callable[[Site], dict[str, str]], until: float, last: bool = False) -> None:

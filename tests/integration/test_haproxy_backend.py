@@ -35,6 +35,7 @@ from haproxy_lab import HEAD, HAProxy, Origin, free_port, get, wait_for
 from ansible_collections.progressive.delivery.plugins.module_utils._backend import SPEC, run_backend
 from ansible_collections.progressive.delivery.plugins.module_utils._backend_info import run_info
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, DeliveryError, Unreachable, Unsupported
+from ansible_collections.progressive.delivery.plugins.module_utils._haproxy.site import Site
 
 CONFIG = '''
 frontend f
@@ -50,6 +51,7 @@ backend app
     server off 127.0.0.1:{a} disabled weight 10
 backend one
     balance roundrobin
+    timeout server 60s
     server s1 127.0.0.1:{a} weight 10
 backend sticky
     balance roundrobin
@@ -216,10 +218,12 @@ def test_making_a_ready_server_ready_does_not_wait_for_sessions(proxy: HAProxy, 
 
 @issue('community.general#12286')
 @pytest.mark.parametrize('given', [{'wait': True, 'wait_for': 'empty'}, {'admin': 'ready', 'wait': True, 'wait_for': 'empty'},
-                                   {'admin': 'ready', 'drain': True}])
+                                   {'admin': 'ready', 'drain': True}, {'admin': 'drain', 'wait': True, 'wait_for': 'up'},
+                                   {'admin': 'maint', 'drain': True, 'wait': True, 'wait_for': 'up'},
+                                   {'state': 'absent', 'servers': ['s1'], 'weight': None, 'wait': True, 'wait_for': 'up'}])
 def test_waiting_for_what_cannot_come_is_an_error_before_the_change(proxy: HAProxy, given: dict[str, t.Any]) -> None:
     with pytest.raises(BadInput):
-        do(proxy, backend='one', weight='5', **given)
+        do(proxy, **{'backend': 'one', 'weight': '5', **given})
     assert shown(proxy, 'one')['s1'] == (0, 2, 10)
 
 
@@ -311,6 +315,32 @@ def test_drain_keeps_persistent_clients_and_maint_does_not(proxy: HAProxy) -> No
     assert get(proxy.port, '/sticky', cookie).body == 'a' and get(proxy.port, '/sticky').body == 'b'
     do(proxy, backend='sticky', servers=['s1'], admin='maint', wait=True)
     assert get(proxy.port, '/sticky', cookie).body == 'b'
+
+
+def test_a_persistent_client_that_comes_at_the_last_moment_is_waited_for(
+        proxy: HAProxy, origins: tuple[Origin, Origin], monkeypatch: pytest.MonkeyPatch) -> None:
+    late: list[Held] = []
+    looks: list[None] = []
+    close, read = Site.close, Site._read
+
+    async def close_after_a_request(site: Site) -> None:
+        late.append(Held(proxy, origins[0], '/sticky', {'Cookie': 'SRV=one'}))
+        wait_for(lambda: _sessions(proxy, 'sticky,s1') == 1, 'the late request')
+        looks.clear()
+        await close(site)
+
+    async def counted_read(site: Site) -> None:
+        looks.append(None)
+        await read(site)
+
+    monkeypatch.setattr(Site, 'close', close_after_a_request)
+    monkeypatch.setattr(Site, '_read', counted_read)
+    task = Background(proxy, backend='sticky', servers=['s1'], admin='maint', drain=True, wait_timeout='20')
+    wait_for(lambda: late and len(looks) > 3 or not task.running, 'looks after maintenance')
+    assert task.running and shown(proxy, 'sticky')['s1'][0] == MAINT
+    assert late[0].finish() == 200
+    seen = servers(task.end())['s1']
+    assert (seen['admin'], seen['sessions']) == ('maint', 0)
 
 
 def test_a_hung_health_check_does_not_hold_up_a_drain(origins: tuple[Origin, Origin]) -> None:

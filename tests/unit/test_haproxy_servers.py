@@ -68,14 +68,13 @@ def test_up_needs_running_and_checks_passed(health: tuple[int | None, int | None
     assert (seen.check, seen.up) == (check, up)
 
 
-@pytest.mark.parametrize(('row', 'empty', 'removable'), [
-    ({}, True, True), ({'scur': 1}, False, False), ({'qcur': 1}, False, False), ({'used_conn_cur': 1}, False, False),
-    ({'idle_conn_cur': 1}, True, False), ({'safe_conn_cur': 1}, True, False)])
-def test_empty_and_removable_come_from_counts(row: dict[str, int], empty: bool, removable: bool) -> None:
+@pytest.mark.parametrize(('row', 'empty', 'idle'), [
+    ({}, True, 0), ({'scur': 1}, False, 0), ({'qcur': 1}, False, 0), ({'used_conn_cur': 1}, False, 0),
+    ({'idle_conn_cur': 1}, True, 1), ({'safe_conn_cur': 2, 'idle_conn_cur': 1}, True, 3)])
+def test_empty_comes_from_counts(row: dict[str, int], empty: bool, idle: int) -> None:
     seen = shown(0x01, **row)
-    assert (seen.empty, seen.removable) == (empty, removable)
-    assert not shown(0x08, **row).removable
-    assert reached(seen, 'empty') == empty and reached(seen, 'removable') == removable and reached(None, 'removable')
+    assert (seen.empty, seen.idle_connections) == (empty, idle)
+    assert reached(seen, 'empty') == empty and reached(None, 'empty')
 
 
 # ---- grammar
@@ -273,3 +272,9 @@ def test_weight_comes_before_ready_and_drain_before_maint() -> None:
     assert step.opening == ('set server app/s1 weight 5', 'set server app/s1 state ready')
     (step,) = plan(pool(server()), Want('app', admin='maint', drain=True))
     assert (step.opening, step.wait, step.closing) == (('set server app/s1 state drain',), 'empty', ('set server app/s1 state maint',))
+
+
+def test_a_server_in_inherited_maintenance_is_not_drained_first() -> None:
+    tracking = server(admin='maint', forced='ready', tracks='other/s')
+    (step,) = plan(pool(tracking), Want('app', admin='maint', drain=True))
+    assert (step.opening, step.closing, step.interim) == (('set server app/s1 state maint',), (), 'maint')

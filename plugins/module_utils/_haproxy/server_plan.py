@@ -228,18 +228,18 @@ def _weight(pool: Pool, want: Want, name: str, initial: int, now: int) -> int:
 def _wait(want: Want, label: str, admin: str, weight: int, resolved: bool = True) -> str | None:
     """What to wait for: sessions to end on the way out, UP on the way in, and never for what cannot come."""
     out = admin != 'ready' or weight == 0
-    if want.drain:
-        return 'empty'
     if want.wait_for == 'up' and admin != 'ready':
         raise BadInput('Server %s will be in %s: waiting for it to come up has no end. Use wait_for=empty, or admin=ready.' % (
             label, admin))
     if want.wait_for == 'empty' and not out:
         raise BadInput('Server %s will be ready with weight %d: it gets new sessions, so waiting for none has no end. '
                        'Use wait_for=up, or admin=drain.' % (label, weight))
+    if want.drain:
+        return 'empty'
     if want.wait_for != 'auto':
         return want.wait_for
     if out:
-        return 'empty' if want.admin or want.weight else None
+        return 'empty'
     # A slot of a server-template that DNS has not filled never comes up; nobody named it.
     return 'up' if resolved or want.servers is not None else None
 
@@ -313,7 +313,7 @@ def reached(server: Server | None, goal: str | None) -> bool:
     """Tells whether a wait is over. A server that is gone is empty."""
     if goal == 'up':
         return server is not None and server.up
-    return goal is None or server is None or (server.removable if goal == 'removable' else server.empty)
+    return goal is None or server is None or server.empty
 
 
 def lacks(server: Server, goal: str) -> str:
@@ -324,8 +324,6 @@ def lacks(server: Server, goal: str) -> str:
         return 'is %s, check %s%s' % (server.operational, server.check, ' (%s)' % server.check_status if server.check_status else '')
     parts = [_count(server.sessions, 'session')]
     parts += [_count(n, what) for n, what in ((server.queued, 'queued request'), (server.connections, 'connection in use')) if n]
-    if goal == 'removable' and server.idle_connections:
-        parts.append(_count(server.idle_connections, 'idle connection'))
     return 'has ' + ', '.join(parts)
 
 

@@ -79,11 +79,6 @@ class Server:
         them (2.6), so one that hangs does not hold up a drain."""
         return not self.sessions and not self.queued and not self.connections
 
-    @property
-    def removable(self) -> bool:
-        """Whether ``del server`` will take it: idle connections hold it, too."""
-        return self.admin == 'maint' and self.empty and not self.idle_connections
-
     def facts(self) -> dict[str, t.Any]:
         """Returns what plugins report."""
         return {

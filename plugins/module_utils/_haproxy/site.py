@@ -96,7 +96,8 @@ class Site:
     async def remove(self, until: float) -> None:
         """Deletes what is to be removed, and looks that it is gone.
 
-        Counts of connections are not exact at every moment (management manual, "show servers conn"), so a task that waits asks again.
+        Idle connections, which HAProxy closes in its own time, hold a server that is empty; a task that waits asks again until
+        the monotonic clock passes *until*.
         """
         for step in self.steps:
             while step.removal:
