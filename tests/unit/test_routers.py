@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from fractions import Fraction
@@ -14,12 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Refused
+from ansible_collections.progressive.delivery.plugins.module_utils import _fleet
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Refused, Unreachable
 from ansible_collections.progressive.delivery.plugins.module_utils._haproxy import mapfile
 from ansible_collections.progressive.delivery.plugins.module_utils._haproxy.clock import wall_clock
 from ansible_collections.progressive.delivery.plugins.module_utils._haproxy.parse import (
     Info, parse_info, parse_map_entries, parse_maps, parse_servers_state, parse_stat)
+from ansible_collections.progressive.delivery.plugins.module_utils._lease import take_back
 from ansible_collections.progressive.delivery.plugins.module_utils._routers import evidence
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Observed
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import parse_arms, parse_endpoints
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.map_value import MapValue, NotASplit, lease_end_ms
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.weights_fit import MAX_WEIGHT, achieved, fit_weights, to_bp
@@ -254,3 +258,46 @@ def test_traffic_that_contradicts_the_shares():
     assert '"green" got 1 requests and should get none' == evidence.contradiction(split, {'canary': 20, 'blue': 380, 'green': 1})
     assert 'should get 5 %' in evidence.contradiction(split, {'canary': 80, 'blue': 320, 'green': 0})
     assert evidence.contradiction(Split(split.arms, sticky='hash'), {'canary': 80, 'blue': 320}) is None
+
+
+# ---- many endpoints
+
+class Stub:
+    """A router that does what it is told: names of answers for ``read``, one for each call."""
+
+    deadline = 0.2
+
+    def __init__(self, name, *answers):
+        self.name, self.answers = name, list(answers)
+
+    async def read(self):
+        answer = self.answers.pop(0)
+        if answer == 'hang':
+            await asyncio.sleep(60)
+        if answer == 'refuse':
+            raise Unreachable('%s is not there' % self.name)
+        return Observed(self.name, 'shop', None, None)
+
+    def way_back(self, observed):
+        return None
+
+
+def test_a_hanging_endpoint_costs_its_own_deadline_only():
+    began = time.monotonic()
+    outcomes = asyncio.run(_fleet.each([Stub('lb1', 'hang'), Stub('lb2', 'ok')], lambda router: router.read()))
+    assert time.monotonic() - began < 5
+    assert 'lb1 did not answer within 0.2 s' in str(outcomes['lb1'].error) and outcomes['lb2'].error is None
+
+
+def test_a_way_back_asks_once_more():
+    first, second, third = asyncio.run(take_back([Stub('lb1', 'refuse', 'ok'), Stub('lb2', 'refuse', 'refuse', 'ok'), Stub('lb3', 'ok')]))
+    assert first.ok and third.ok
+    assert not second.ok and second.error == 'lb2 is not there'
+
+
+def test_a_fault_of_ours_is_not_an_outcome():
+    async def broken(router):
+        raise KeyError(router.name)
+
+    with pytest.raises(KeyError):
+        asyncio.run(_fleet.each([Stub('lb1')], broken))
