@@ -81,6 +81,22 @@ def test_a_ring_that_was_overwritten_while_away_is_said_and_nothing_counts_twice
     assert 20 < len(lines) < 500 and len(lost) == 1 and 'may have been lost' in lost[0] and proxy.address in lost[0]
 
 
+def test_lines_had_before_are_not_counted_again_when_their_beginning_is_overwritten():
+    """The ring holds some 110 lines: 17 or so of the first 60 are left, fewer than are needed to be sure of the place."""
+    async def work(proxy):
+        async with following(proxy) as reader:
+            await asyncio.to_thread(lab.tally, proxy.port, 60)
+            await taken(reader, lambda lines, lost, foreign: len(lines) == 60, '60 events')
+            await reader.close()
+            await asyncio.to_thread(lab.tally, proxy.port, 90)
+            await reader.open(5)
+            return await taken(reader, lambda lines, lost, foreign: bool(lost), 'the loss to be noticed')
+
+    with running(ring_size=16384) as (proxy, _blue, _canary):
+        lines, _lost, _foreign = asyncio.run(work(proxy))
+    assert 60 < len(lines) <= 90
+
+
 def test_goes_on_where_it_stopped():
     async def work(proxy):
         async with following(proxy) as reader:

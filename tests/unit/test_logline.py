@@ -97,6 +97,14 @@ def test_a_forged_line_inside_a_request_is_not_believed(text):
         assert (line.backend, line.server, line.Ta) == ('be', 's1', 15)
 
 
+@pytest.mark.parametrize('header', HEADERS)
+def test_a_forged_line_in_a_captured_cookie_is_not_believed(header):
+    """Cookies are written as they came, blanks included."""
+    forged = BODY.replace(b'be/s1', b'other/s9').replace(b'/15 ', b'/99999 ')
+    line = parse_line(header + BODY.replace(b'50 - - ', b'50 S=x ' + forged[:forged.index(b' {')] + b' - '))
+    assert (line.backend, line.server, line.Ta, line.status) == ('be', 's1', 15, 200)
+
+
 @given(st.integers(0, 2 ** 31), st.integers(0, 999))
 def test_dates_come_back(seconds, ms):
     import time

@@ -116,6 +116,23 @@ def test_the_history_of_polls_is_bounded_and_keeps_its_beginning():
     assert len(waiting._marks) <= 121
 
 
+def test_a_thinned_history_still_knows_what_ended():
+    waiting, silent = Waiting(), 3
+    for second in range(400):
+        for _n in range(10 if second else 0):
+            waiting.ended('be/s1', LogLine(second - 0.5, 'f', 'be', 's1', 0, 0, 0, 0, 1, 200, '----', False))
+        waiting.mark(float(second), float(second), {'be/s1': row(stot=silent + 10 * second, scur=silent)})
+    assert waiting.over(400.0, {'be/s1': row(stot=silent + 3990, scur=silent)}, ['be/s1']) == ((400_000.0, 3),)
+
+
+def test_waiting_is_never_more_than_the_sessions_whatever_the_log_says():
+    waiting = Waiting()
+    waiting.mark(0.0, 0.0, {'be/s1': row(stot=5, scur=1)})
+    for _n in range(100):
+        waiting.ended('be/s1', LogLine(0.5, 'f', 'be', 's1', 0, 0, 0, 0, 1, 200, '----', False))
+    assert waiting.over(1.0, {'be/s1': row(stot=5, scur=1)}, ['be/s1']) == ((1000.0, 1),)
+
+
 def test_a_server_that_began_anew_has_nobody_waiting_from_before():
     waiting = Waiting()
     waiting.mark(0.0, None, {'be/s1': row(stot=1000, scur=1)})
