@@ -71,7 +71,7 @@ options:
         type: raw
         default: 100%
       arms:
-        description: Backend and servers of arms where this endpoint differs from O(arms).
+        description: Backend and servers of arms where this endpoint differs from the arms of the service.
         type: dict
       deadline:
         description: Seconds that one operation on this endpoint may take.
