@@ -155,8 +155,8 @@ class Held:
 
 
 @contextlib.contextmanager
-def held(proxy: HAProxy, origin: Origin, path: str = '/one', server: str = 'one,s1', headers: t.Mapping[str, str] = {}) -> t.Iterator[Held]:
-    request = Held(proxy, origin, path, headers)
+def held(proxy: HAProxy, origin: Origin, path: str = '/one', server: str = 'one,s1') -> t.Iterator[Held]:
+    request = Held(proxy, origin, path, {})
     try:
         wait_for(lambda: _sessions(proxy, server) == 1, 'a request that is being worked on')
         yield request
@@ -367,6 +367,15 @@ def test_a_process_that_dies_during_the_wait_ends_it(proxy: HAProxy, origins: tu
         proxy.stop()
         result = task.end()
     assert result['failed'] and 'lb1: HAProxy at' in result['msg']
+
+
+def test_a_long_wait_says_what_it_waits_for(
+        proxy: HAProxy, origins: tuple[Origin, Origin], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('ansible_collections.progressive.delivery.plugins.module_utils._haproxy.site._SAY_EVERY_S', 0.0)
+    said: list[str] = []
+    with held(proxy, origins[0]):
+        run_backend(options(proxy.address, backend='one', admin='drain', wait=True, wait_timeout='0.3', on_timeout='keep'), say=said.append)
+    assert said[0].startswith('lb1: server one/s1 has 1 session') and said[0].endswith(' left')
 
 
 # ---- the way in
@@ -624,9 +633,10 @@ def test_a_server_is_added_checked_used_and_removed(proxy: HAProxy, origins: tup
     assert {get(proxy.port, '/one').body for _n in range(5)} == {'a'}
 
 
-def test_an_added_server_that_does_not_answer_its_checks_is_not_up(proxy: HAProxy) -> None:
+@pytest.mark.parametrize('fall', [1, 3])
+def test_an_added_server_that_does_not_answer_its_checks_is_not_up(proxy: HAProxy, fall: int) -> None:
     result = do(proxy, backend='one', servers=['n1'], address='127.0.0.1:%d' % free_port(), wait=True, wait_timeout='1',
-                server_options={'check': True, 'inter': '100'})
+                server_options={'check': True, 'inter': '100', 'fall': fall})
     assert result['failed'] and 'server one/n1 is stopped, check failed' in result['msg']
 
 

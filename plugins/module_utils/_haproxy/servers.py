@@ -141,17 +141,20 @@ def _admin(bits: int) -> str:
 
 
 def _server(row: StatRow, state: ServerState) -> Server:
-    check = 'none'
+    # "* L4OK": the last result, and a check is under way.
+    check, check_status = 'none', row.check_status[2:] if row.check_status.startswith('* ') else row.check_status
     if row.check_rise is not None and row.check_fall is not None and row.check_health is not None:
         # health runs from 0 to rise + fall - 1; from `rise` on the server counts as up (check.c). A server that leaves
-        # maintenance starts at `rise`, so only the top says that a check has passed since.
+        # maintenance starts at `rise`, so only the top says that a check has passed since. With "fall 1" the two are one, and
+        # only INI (no check yet, as on a server that was just added) tells them apart.
         top = row.check_rise + row.check_fall - 1
-        check = 'passed' if row.check_health >= top else 'pending' if row.check_health >= row.check_rise else 'failed'
+        running = 'passed' if row.check_health >= top and check_status != 'INI' else 'pending'
+        check = running if row.check_health >= row.check_rise else 'failed'
     return Server(
         name=row.svname, address=row.addr or state.fqdn, weight=state.uweight, initial_weight=state.iweight,
         effective_weight=row.weight or 0, admin=_admin(state.admin_state),
         forced=_admin(state.admin_state & (_MAINT | _DRAIN)), operational=state.operational, check=check,
-        check_status=row.check_status, sessions=row.scur or 0, queued=row.qcur or 0, connections=row.used_conn_cur or 0,
+        check_status=check_status, sessions=row.scur or 0, queued=row.qcur or 0, connections=row.used_conn_cur or 0,
         idle_connections=(row.idle_conn_cur or 0) + (row.safe_conn_cur or 0), backup=row.backup, tracks=row.tracked,
         resolved=not state.admin_state & _UNRESOLVED)
 
