@@ -166,7 +166,8 @@ class Origin:
 
 class HAProxy:
     """A real HAProxy process. *lines* follow HEAD; ``{dir}``, ``{port}`` and ``{socket}`` in them are filled in, and
-    other ``{name}`` from *values*. Braces of the configuration's own are written doubled. *head* replaces HEAD, *env* adds to the environment."""
+    other ``{name}`` from *values*. Braces of the configuration's own are written doubled. *head* replaces HEAD, *env* adds
+    to the environment."""
 
     def __init__(self, lines: str | t.Iterable[str], head: str = HEAD, files: t.Mapping[str, str] | None = None,
                  env: t.Mapping[str, str] | None = None, **values: object) -> None:

@@ -36,7 +36,8 @@ class ActionModule(ActionBase):
     def _on_target(self, options: dict[str, t.Any], task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
         # The journal lies on the control host, so it is written here.
         journal = Journal(None if self._task.check_mode else options['journal'], options['rollout'])
-        journal.write('intent', strict=True, service=options['service'], state=options['state'], requested=options['split'], run_on='target')
+        journal.write(
+            'intent', strict=True, service=options['service'], state=options['state'], requested=options['split'], run_on='target')
         arguments = {key: value for key, value in options.items() if value is not None and key != 'journal'}
         # Time passes on the way: the lease counts from before the module began.
         at = time.monotonic()
@@ -47,6 +48,8 @@ class ActionModule(ActionBase):
                 options['service'], task_vars.get('inventory_hostname') if task_vars else '?', exc)) from exc
         if result.get('lease'):
             result['lease']['at'] = at
-        journal.write('way_back' if options['state'] == 'way_back' else 'change', service=options['service'], failed=bool(result.get('failed')),
-                      before_bp=result.get('previous'), after_bp=result.get('configured'), reason=result.get('msg', ''), seconds=result.get('seconds'))
+        journal.write(
+            'way_back' if options['state'] == 'way_back' else 'change', service=options['service'], failed=bool(result.get('failed')),
+            before_bp=result.get('previous'), after_bp=result.get('configured'), reason=result.get('msg', ''),
+            seconds=result.get('seconds'))
         return result

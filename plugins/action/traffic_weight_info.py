@@ -27,9 +27,11 @@ class ActionModule(ActionBase):
         try:
             if options['run_on'] == 'target':
                 arguments = {key: value for key, value in options.items() if value is not None}
-                return self._execute_module(module_name='progressive.delivery.traffic_weight_info', module_args=arguments, task_vars=task_vars)
+                return self._execute_module(
+                    module_name='progressive.delivery.traffic_weight_info', module_args=arguments, task_vars=task_vars)
             return asyncio.run(run_info(options))
         except AnsibleConnectionFailure as exc:
-            return {'failed': True, 'changed': False, 'msg': 'The split of %s could not be read from the task\'s host: %s' % (options['service'], exc)}
+            said = "The split of %s could not be read from the task's host: %s" % (options['service'], exc)
+            return {'failed': True, 'changed': False, 'msg': said}
         except DeliveryError as exc:
             return {'failed': True, 'changed': False, 'msg': str(exc)}

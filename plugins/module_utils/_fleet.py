@@ -53,7 +53,8 @@ async def _one(router: Router, operation: t.Callable[[Router], t.Awaitable[T]], 
         value = await asyncio.wait_for(operation(router), router.deadline + extra_s)
         return Outcome(router.name, value, None, time.monotonic() - start)
     except (asyncio.TimeoutError, TimeoutError):
-        error: DeliveryError = Unreachable('%s did not answer within %g s: check that its process is not stopped, or raise its deadline.' % (
+        error: DeliveryError = Unreachable(
+            '%s did not answer within %g s: check that its process is not stopped, or raise its deadline.' % (
             router.name, router.deadline + extra_s))
     except DeliveryError as exc:
         error = exc

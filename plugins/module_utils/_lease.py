@@ -123,12 +123,14 @@ def back_report(service: str, taken: t.Sequence[WayBackResult]) -> dict[str, t.A
                 []).append(one.endpoint)
     told = ['%s (%s).' % (text, ', '.join(names)) for text, names in groups.items()]
     if lost:
-        told += ['%s did not follow: %s Its lease, if it has one, does the rest; run this again.' % (one.endpoint, one.error) for one in lost]
+        told += [
+            '%s did not follow: %s Its lease, if it has one, does the rest; run this again.' % (one.endpoint, one.error) for one in lost]
         result['failed'] = True
     result['msg'] = ' '.join(told)
     if changed:
         result['diff'] = [{'prepared': ''.join('%s on %s: %s -> all to %s\n' % (
-            service, one.endpoint, ', '.join('%s %s' % (arm, format_share(bp)) for arm, bp in one.before_bp.items()) or 'nothing known', one.to)
+            service, one.endpoint,
+            ', '.join('%s %s' % (arm, format_share(bp)) for arm, bp in one.before_bp.items()) or 'nothing known', one.to)
             for one in changed)}]
     return result
 

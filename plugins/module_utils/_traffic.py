@@ -109,7 +109,8 @@ class _Task:
         after, at = expected, self.clocks.monotonic()
         if not self.check_mode and (changes or lease_s):
             if changes:
-                self.journal.write('intent', strict=True, service=self.service, requested_bp=desired.split.shares, lease_s=lease_s, way_back=payloads)
+                self.journal.write('intent', strict=True, service=self.service, requested_bp=desired.split.shares,
+                                   lease_s=lease_s, way_back=payloads)
             after = await self._write(before, changes, lease_s)
             evidence = await self._verify(before, changes, after, verify_s)
         result = self._result(before, changes, after, desired.split)
@@ -216,8 +217,8 @@ class _Task:
         return {
             'service': self.service, 'rollout': self.rollout, 'by': self.by, 'ttl_s': lease_s, 'at': at, 'stable': desired.split.stable,
             'split': desired.split.shares, 'arms': self.options['arms'],
-            'endpoints': [{'name': name, 'endpoint': _plain(options[name]), 'left_s': lease_s, 'token': dict(self.router[name].renewable(seen)),
-                           'way_back': backs.get(name)} for name, seen in after.items()]}
+            'endpoints': [{'name': name, 'endpoint': _plain(options[name]), 'left_s': lease_s,
+                           'token': dict(self.router[name].renewable(seen)), 'way_back': backs.get(name)} for name, seen in after.items()]}
 
     # ---- way_back
 

@@ -30,7 +30,7 @@ INFO_SPEC: dict[str, t.Any] = {
 
 
 async def run_info(options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """Returns the task's result. Raises DeliveryError for bad options, and for an endpoint that does not answer unless told to report it."""
+    """Returns the task's result. Raises DeliveryError for bad options, and for a silent endpoint unless told to report it."""
     service = check_name('service', options['service'])
     routers = registry.build_all(options['endpoints'], service, options['arms'])
     outcomes = await _fleet.each(routers, lambda router: router.read())

@@ -121,8 +121,9 @@ def ensure(path: str, source: str) -> None:
         with open(descriptor, 'w', encoding='utf-8') as file:
             file.write(source)
         os.replace(temporary, program)
-    started = subprocess.Popen([sys.executable, '-I', program, path], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,  # pylint: disable=consider-using-with
-                     stderr=subprocess.DEVNULL, start_new_session=True, cwd='/', close_fds=True)
+    started = subprocess.Popen(  # pylint: disable=consider-using-with
+        [sys.executable, '-I', program, path], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True, cwd='/', close_fds=True)
     # It is left alone on purpose: nobody waits for it.
     started.returncode = 0
     end = time.monotonic() + _START_S
@@ -191,4 +192,4 @@ def _return(state: dict[str, t.Any]) -> dict[str, t.Any]:
 
 
 if __name__ == '__main__':
-    sys.exit(watch(sys.argv[1]))
+    raise SystemExit(watch(sys.argv[1]))

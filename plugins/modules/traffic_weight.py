@@ -16,8 +16,8 @@ description:
     reach an arm by a header or a cookie.
   - Everything is read and checked before the first write, and every write is read back. When one endpoint cannot be written, the
     others get back what they had, and the task fails.
-  - A split in which a candidate and the stable arm share the traffic carries a lease. When nobody renews it (M(progressive.delivery.health_gate)
-    does), HAProxy itself returns all traffic to the stable arm.
+  - A split in which a candidate and the stable arm share the traffic carries a lease. When nobody renews it
+    (M(progressive.delivery.health_gate) does), HAProxy itself returns all traffic to the stable arm.
   - It runs on the control host by default and needs nothing on any other host.
 extends_documentation_fragment:
   - progressive.delivery.endpoints

@@ -29,11 +29,14 @@ def play(shop, tmp_path, tasks, *arguments):
     """Runs *tasks* on a local host; returns the exit code, the text, and what each task registered (by module name, in order)."""
     common = json.dumps({'service': 'shop', 'arms': shop.options()['arms'], 'endpoints': shop.endpoints()})
     lines = ['- hosts: all', '  gather_facts: false', '  module_defaults:',
-             '    progressive.delivery.traffic_weight: %s' % common, '    progressive.delivery.traffic_weight_info: %s' % common, '  tasks:']
+             '    progressive.delivery.traffic_weight: %s' % common, '    progressive.delivery.traffic_weight_info: %s' % common,
+                 '  tasks:']
     for number, (module, options) in enumerate(tasks):
-        lines += ['    - name: task %d' % number, '      progressive.delivery.%s: %s' % (module, json.dumps(options)), '      register: out%d' % number]
+        lines += ['    - name: task %d' % number, '      progressive.delivery.%s: %s' % (module, json.dumps(options)),
+            '      register: out%d' % number]
     lines += ['    - ansible.builtin.copy:', '        dest: %s/out.json' % tmp_path,
-              '        content: "{{ [%s] | to_json }}"' % ', '.join('out%d' % n for n in range(len(tasks))), '      check_mode: false', '      diff: false']
+              '        content: "{{ [%s] | to_json }}"' % ', '.join('out%d' % n for n in range(len(tasks))), '      check_mode: false',
+                  '      diff: false']
     (tmp_path / 'play.yml').write_text('\n'.join(lines) + '\n')
     inventory = 'target ansible_connection=local ansible_python_interpreter=%s\n' % sys.executable
     (tmp_path / 'hosts').write_text(inventory)
@@ -51,7 +54,8 @@ SPLIT = {'split': {'canary': '5%'}, 'lease': '60s', 'rollout': 'r1'}
 
 def test_tasks_on_the_control_host(shop, tmp_path):
     code, text, out = play(shop, tmp_path, [
-        ('traffic_weight', SPLIT), ('traffic_weight', SPLIT), ('traffic_weight_info', {}), ('traffic_weight', {'state': 'way_back'})], '--diff')
+        ('traffic_weight', SPLIT), ('traffic_weight', SPLIT), ('traffic_weight_info', {}), ('traffic_weight', {'state': 'way_back'})],
+            '--diff')
     assert code == 0, text
     assert [one['changed'] for one in out] == [True, False, False, True]
     assert 'shop on lb1: canary 0 % -> 5 %, blue 100 % -> 95 %' in text
@@ -79,13 +83,15 @@ def test_module_on_the_target(shop, tmp_path):
 
 def test_failure_is_a_sentence(shop, tmp_path):
     code, text, _out = play(shop, tmp_path, [('traffic_weight', {**SPLIT, 'arms': {'blue': {}, 'canary': {'backend': 'nope'}}})])
-    assert code == 2 and 'The backend \\"nope\\" of arm \\"canary\\" does not exist on lb1' in text.replace('\\\\', '\\') or '"nope" of arm "canary"' in text
+    assert code == 2 and 'The backend \\"nope\\" of arm \\"canary\\" does not exist on lb1' in text.replace('\\\\',
+        '\\') or '"nope" of arm "canary"' in text
     assert 'Traceback' not in text and 'UNREACHABLE' not in text
 
 
 def test_target_that_cannot_be_reached_is_a_failure_with_our_message(shop, tmp_path):
     endpoint = [('traffic_weight', {'state': 'way_back', 'run_on': 'target'})]
-    code, text, _out = play(shop, tmp_path, endpoint, '-e', 'ansible_connection=ssh ansible_host=127.0.0.1 ansible_port=1 ansible_ssh_retries=0')
+    code, text, _out = play(shop, tmp_path, endpoint, '-e',
+        'ansible_connection=ssh ansible_host=127.0.0.1 ansible_port=1 ansible_ssh_retries=0')
     assert code == 2 and 'The split of shop could not be set from the host target' in text and 'unreachable=0' in text
 
 
@@ -93,7 +99,8 @@ def test_watchdog_of_a_module_on_the_target(tmp_path):
     from haproxy_lab import tally, wait_for
     from test_traffic_weights import ARMS, Pool, watched
     with Pool() as pool:
-        options = {'arms': ARMS, 'endpoints': pool.endpoints(), 'split': {'canary': '50%'}, 'lease': '2s', 'rollout': 'r1', 'run_on': 'target'}
+        options = {'arms': ARMS, 'endpoints': pool.endpoints(), 'split': {'canary': '50%'}, 'lease': '2s', 'rollout': 'r1',
+            'run_on': 'target'}
         code, text, out = play(pool, tmp_path, [('traffic_weight', options)])
         assert code == 0, text
         assert out[0]['configured'] == {'lb1': {'canary': 5000, 'blue': 5000}}

@@ -15,7 +15,8 @@ import time
 
 import pytest
 
-from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Conflict, DeliveryError, Unreachable, Unsupported
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import (
+    BadInput, Conflict, DeliveryError, Unreachable, Unsupported)
 from ansible_collections.progressive.delivery.plugins.module_utils._lease import held
 from haproxy_lab import get, tally, wait_for
 from traffic_lab import BACKENDS, FRONTEND, Shop, documented_lines, sentence
@@ -74,7 +75,8 @@ def test_promotion_is_permanent_and_remembers_the_former_stable(shop):
 
 
 def test_header_leads_to_the_arm_while_the_lease_lives(shop):
-    shop.do(split={'canary': 0}, stable='blue', matches=[{'header': 'X-Canary-User', 'value': 'true', 'arm': 'canary'}], lease='2s', rollout='r1')
+    shop.do(split={'canary': 0}, stable='blue', matches=[{'header': 'X-Canary-User', 'value': 'true', 'arm': 'canary'}], lease='2s',
+        rollout='r1')
     assert get(shop.proxy.port, headers={'x-canary-user': 'true'}).body == 'canary'
     assert get(shop.proxy.port, headers={'x-canary-user': 'false'}).body == 'blue'
     assert tally(shop.proxy.port, 100) == {'blue': 100}
@@ -225,7 +227,8 @@ def test_check_mode_does_not_want_the_candidate_up_yet(shop):
     shop.proxy.ask('set server canary/c1 state maint')
     assert shop.do(check=True, split={'canary': '5%'}, lease='60s', rollout='r1')['changed']
     said = sentence(lambda: shop.do(split={'canary': '5%'}, lease='60s', rollout='r1'))
-    assert said == ('The arm "canary" has no usable server in the backend "canary" of lb1 (c1 is MAINT): bring one up before it gets traffic.')
+    assert said == ('The arm "canary" has no usable server in the backend "canary" of lb1 (c1 is MAINT): bring one up before it gets '
+                    'traffic.')
 
 
 # ---- owners
@@ -233,7 +236,8 @@ def test_check_mode_does_not_want_the_candidate_up_yet(shop):
 def test_another_rollout_is_refused_with_who_and_since_when(shop):
     shop.do(split={'canary': '5%'}, lease='60s', rollout='r1', by='ann@ops')
     before = shop.entry()
-    with pytest.raises(Conflict, match=r'^shop on lb1 is being rolled out by r1 \(ann@ops since 20\d\d-.*Z\), lease .* left: wait, or take over with force\.$'):
+    with pytest.raises(Conflict, match=r'^shop on lb1 is being rolled out by r1 \(ann@ops since 20\d\d-.*Z\), lease .* left: '
+                                       r'wait, or take over with force\.$'):
         shop.do(split={'canary': '5%'}, lease='60s', rollout='r2')
     assert shop.entry() == before
     assert shop.do(split={'green': '5%'}, lease='60s', rollout='r2', force=True)['claims']['lb1']['rollout'] == 'r2'
@@ -458,15 +462,19 @@ BAD = {
     'rollout with a slash': (dict(rollout='a/b', split={'canary': '5%'}, lease='30s'), BadInput, 'cannot be stored'),
     'by with a comma': (dict(by='a,b', split={'canary': '5%'}, lease='30s'), BadInput, 'cannot be stored'),
     'version with an equals sign': (dict(version='a=b', split={'canary': '5%'}, lease='30s'), BadInput, 'cannot be stored'),
-    'backend with a space': (dict(arms={'blue': {}, 'canary': {'backend': 'x y'}}, split={'canary': '5%'}, lease='30s'), BadInput, 'not a valid name'),
+    'backend with a space': (dict(arms={'blue': {}, 'canary': {'backend': 'x y'}}, split={'canary': '5%'}, lease='30s'), BadInput,
+        'not a valid name'),
     'backend missing': (dict(arms={'blue': {}, 'canary': {'backend': 'nope'}}, split={'canary': '5%'}, lease='30s'), Unsupported,
                         'The backend "nope" of arm "canary" does not exist on lb1'),
     'server missing': (dict(arms={'blue': {}, 'canary': {'servers': ['zz']}}, split={'canary': '5%'}, lease='30s'), Unsupported,
                        'The server "zz" of arm "canary" is not in the backend "canary" of lb1'),
-    'one backend for two arms': (dict(arms={'blue': {}, 'canary': {'backend': 'blue'}}, split={'canary': '5%'}, lease='30s'), BadInput, 'same backend'),
-    'match not declared': (dict(split={'canary': '5%'}, lease='30s', matches=[{'header': 'x-beta', 'value': '1', 'arm': 'canary'}]), Unsupported,
+    'one backend for two arms': (dict(arms={'blue': {}, 'canary': {'backend': 'blue'}}, split={'canary': '5%'}, lease='30s'), BadInput,
+        'same backend'),
+    'match not declared': (dict(split={'canary': '5%'}, lease='30s', matches=[{'header': 'x-beta', 'value': '1', 'arm': 'canary'}]),
+        Unsupported,
                            'does not match on the header x-beta=1'),
-    'match with a quote': (dict(split={'canary': '5%'}, lease='30s', matches=[{'header': 'x-canary-user', 'value': 't"', 'arm': 'canary'}]), BadInput,
+    'match with a quote': (dict(split={'canary': '5%'}, lease='30s', matches=[{'header': 'x-canary-user', 'value': 't"', 'arm': 'canary'}]),
+        BadInput,
                            'not usable'),
 }
 
@@ -477,11 +485,13 @@ def test_bad_input(shop, case):
     before = (shop.entry(), shop.proxy.ask('show map %s/delivery.map' % shop.proxy.dir), (shop.proxy.dir / 'delivery.map').read_text())
     with pytest.raises(kind, match=said):
         shop.do(**{'rollout': 'r1', **options})
-    assert before == (shop.entry(), shop.proxy.ask('show map %s/delivery.map' % shop.proxy.dir), (shop.proxy.dir / 'delivery.map').read_text())
+    assert before == (shop.entry(), shop.proxy.ask('show map %s/delivery.map' % shop.proxy.dir),
+        (shop.proxy.dir / 'delivery.map').read_text())
 
 
 BAD_ENDPOINTS = {
-    'map missing': (dict(map='/etc/haproxy/none.map', file=''), Unsupported, r'The map /etc/haproxy/none.map is not in the running configuration of lb1: .*README'),
+    'map missing': (dict(map='/etc/haproxy/none.map', file=''), Unsupported,
+        r'The map /etc/haproxy/none.map is not in the running configuration of lb1: .*README'),
     'map with a semicolon': (dict(map='/etc/x;quit', file=''), BadInput, 'not usable'),
     'file not writable': (dict(file='/proc/none/delivery.map'), Unsupported, 'there is no directory'),
     'too many candidates': (dict(slots=1), Unsupported, 'lines for 1 candidate, and the split'),

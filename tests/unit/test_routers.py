@@ -64,7 +64,8 @@ def test_map_value_by_hand():
     value = MapValue.parse('1795361464897/blue/rand/-/id=r1,by=me,rev=3/canary/500/green/2500')
     assert value.candidates == (('canary', 500), ('green', 2000)) and value.rev == 3 and value.match is None
     assert MapValue.parse('0/blue/rand/-/-') == MapValue.parse('0/blue/rand/-/') == MapValue('blue')
-    for bad in ('', 'x', '0/blue/rand/-', '0/blue/rand/-/-/canary', '0/blue/odd/-/-', '0/blue/rand/-/-/canary/9/green/5', '-1/blue/rand/-/-',
+    for bad in ('', 'x', '0/blue/rand/-', '0/blue/rand/-/-/canary', '0/blue/odd/-/-', '0/blue/rand/-/-/canary/9/green/5',
+            '-1/blue/rand/-/-',
                 '0/bl ue/rand/-/-', '0/blue/rand/-/-/canary/10001', '٣/blue/rand/-/-'):
         with pytest.raises(NotASplit):
             MapValue.parse(bad)
@@ -89,7 +90,7 @@ def test_two_arms_have_the_best_fit(bp, few, many):
     best = Fraction(10000)
     for one in range(1, MAX_WEIGHT + 1):
         ideal = one * few * (10000 - bp) / (bp * many)
-        for two in {max(1, min(MAX_WEIGHT, int(ideal))), max(1, min(MAX_WEIGHT, int(ideal) + 1))}:
+        for two in (max(1, min(MAX_WEIGHT, int(ideal))), max(1, min(MAX_WEIGHT, int(ideal) + 1))):
             best = min(best, abs(achieved([one, two], sizes)[0] - bp))
     assert error <= best + Fraction(1, 10**6)
 
@@ -158,6 +159,7 @@ def test_only_the_entry_changes(lines, value):
     before = ''.join(line + '\n' for line in lines)
     after = mapfile.with_entry(before, 'shop', value)
     assert mapfile.entry_of(after, 'shop') == value
+
     def rest(text):
         return [line for line in text.splitlines() if line.split(None, 1)[:1] != ['shop']]
 
@@ -177,7 +179,8 @@ def test_writers_of_one_file_lose_nothing(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert {key: mapfile.read_entry(path, key) for key in ('s0', 's1', 's2', 's3', 's4')} == dict.fromkeys(('s0', 's1', 's2', 's3', 's4'), '19')
+    assert {key: mapfile.read_entry(path, key) for key in ('s0', 's1', 's2', 's3', 's4')} == dict.fromkeys(('s0', 's1', 's2', 's3', 's4'),
+        '19')
     assert [item.name for item in tmp_path.iterdir()] == ['delivery.map']
 
 
@@ -244,7 +247,8 @@ def test_an_endpoint_may_have_its_own_backends():
     (endpoint,) = parse_endpoints([{'socket': 'unix:///a.sock', 'map': '/m', 'arms': {'canary': {'backend': 'dc1'}}}])
     arms = parse_arms({'blue': None, 'canary': {'backend': 'c', 'servers': ['s1']}}, endpoint)
     assert (arms['blue'].backend, arms['canary'].backend, arms['canary'].servers) == ('blue', 'dc1', ('s1',))
-    for raw, said in (({'blue': 'x', 'canary': {}}, 'must be a dictionary'), ({'blue': {'bakend': 'x'}, 'canary': {}}, 'unknown option'), ({}, 'has no arms'),
+    for raw, said in (({'blue': 'x', 'canary': {}}, 'must be a dictionary'), ({'blue': {'bakend': 'x'}, 'canary': {}}, 'unknown option'),
+            ({}, 'has no arms'),
                       ({'blue': {'servers': 's1'}, 'canary': {}}, 'list of names'), ({'blue': {}}, 'which the service does not have')):
         with pytest.raises(BadInput, match=said):
             parse_arms(raw, endpoint)

@@ -20,7 +20,8 @@ def test_shares_survive_being_written(bp):
     assert parse_share(format_share(bp)) == parse_share(bp) == parse_share(str(bp)) == bp
 
 
-@pytest.mark.parametrize('text, bp', [('5%', 500), ('5 %', 500), (' 0.01% ', 1), ('100%', 10000), ('12.5%', 1250), (0, 0), ('33.33%', 3333), ('5', 5)])
+@pytest.mark.parametrize('text, bp', [('5%', 500), ('5 %', 500), (' 0.01% ', 1), ('100%', 10000), ('12.5%', 1250), (0, 0), ('33.33%', 3333),
+    ('5', 5)])
 def test_parse_share(text, bp):
     assert parse_share(text) == bp
 
@@ -63,7 +64,8 @@ def test_stable_may_say_that_it_takes_the_rest(value):
     ({'can ary': '20%'}, 'blue', {}, 'not a valid name'),
     ({'canary': '20%'}, 'b;lue', {}, 'not a valid name'),
     ({'canary': '20%'}, 'blue', {'sticky': 'cookie'}, 'stickiness'),
-    ({'canary': '20%'}, 'blue', {'matches': [{'header': 'x', 'cookie': 'y', 'value': '1', 'arm': 'canary'}]}, 'either a header or a cookie'),
+    ({'canary': '20%'}, 'blue', {'matches': [{'header': 'x', 'cookie': 'y', 'value': '1', 'arm': 'canary'}]},
+        'either a header or a cookie'),
     ({'canary': '20%'}, 'blue', {'matches': [{'header': 'x', 'value': '1 2', 'arm': 'canary'}]}, 'not usable'),
     ({'canary': '20%'}, 'blue', {'matches': [{'header': 'x', 'value': '1', 'arm': 'green'}]}, 'does not name'),
 ])

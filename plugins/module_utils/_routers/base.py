@@ -233,7 +233,8 @@ def describe(change: Change) -> str:
         if matches.pop(match.condition, None) != match.arm:
             moves.append('%s %s=%s -> %s' % (match.kind, match.name, match.value, match.arm))
     moves += ['%s %s=%s no longer -> %s' % (condition + (arm,)) for condition, arm in matches.items()]
-    return '%s on %s: %s' % (change.service, change.endpoint, ', '.join(moves) or {'release': 'claim released'}.get(change.kind, 'shares unchanged'))
+    unmoved = 'claim released' if change.kind == 'release' else 'shares unchanged'
+    return '%s on %s: %s' % (change.service, change.endpoint, ', '.join(moves) or unmoved)
 
 
 def report(observed: Observed) -> dict[str, t.Any]:

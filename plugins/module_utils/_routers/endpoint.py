@@ -139,7 +139,7 @@ def parse_arms(raw: t.Mapping[str, t.Any], endpoint: Endpoint | None = None) -> 
     where = ' on %s' % endpoint.name if endpoint else ''
     strange = sorted(set(local) - set(raw))
     if strange:
-        raise BadInput('The endpoint %s names the arm "%s", which the service does not have.' % (endpoint.name if endpoint else '', strange[0]))
+        raise BadInput('The arm "%s"%s is not one of the service: its arms are %s.' % (strange[0], where, ', '.join(raw)))
     arms = {}
     for name, value in raw.items():
         check_name('arm', name)

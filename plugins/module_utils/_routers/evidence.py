@@ -53,6 +53,7 @@ async def by_traffic(counts: t.Callable[[], t.Awaitable[dict[str, int]]], split:
         if total >= ENOUGH or loop.time() >= end:
             break
     if total < FEW:
-        return Evidence('L2', False, 'only %d requests came within %g s: too few to show the shares' % (total, timeout_s), observed_bp(seen))
+        few = 'only %d requests came within %g s: too few to show the shares' % (total, timeout_s)
+        return Evidence('L2', False, few, observed_bp(seen))
     wrong = contradiction(split, seen)
     return Evidence('L2' if wrong else 'L3', not wrong, wrong or '%d requests agree with the shares' % total, observed_bp(seen))

@@ -97,7 +97,7 @@ class HaproxyMap:
     def _value(self, reply: str) -> str | None:
         found = self._entries(reply)
         if len({entry.value for entry in found}) > 1:
-            raise Refused('The map %s of %s has %d entries for %s: delete all but one of them, on the socket ("del map") and in the file.' % (
+            raise Refused('The map %s of %s has %d entries for %s: delete all but one, on the socket ("del map") and in the file.' % (
                 self._map, self.name, len(found), self.service))
         return found[0].value if found else None
 
@@ -185,7 +185,8 @@ class HaproxyMap:
         if found == change.token or (before is not None and now is not None and before.without_lease() == now.without_lease()):
             # The second: renewed since it was read, the same split of the same owner.
             return
-        raise Conflict('%s on %s was changed by somebody else since it was read (it has rev %s of %s now): nothing was overwritten; try again.' % (
+        raise Conflict('%s on %s was changed by somebody else since it was read (it has rev %s of %s now): '
+                       'nothing was overwritten; try again.' % (
             self.service, self.name, now.rev if now else '-', now.facts.get('id', 'nobody') if now else 'nobody'))
 
     def renewable(self, observed: Observed) -> t.Mapping[str, t.Any]:

@@ -93,13 +93,15 @@ class HaproxyWeights:
         whole = next(row for row in rows if row.kind == 'backend')
         sticks = any(line.startswith('# table: %s,' % self._backend) for line in tables.splitlines())
         return WeightsState({one.server: one for one in parse_servers_state(servers)},
-                            {row.svname: row for row in rows if row.kind == 'server'}, whole.algo, bool(whole.cookie) or sticks, self._record())
+                            {row.svname: row for row in rows if row.kind == 'server'},
+                            whole.algo, bool(whole.cookie) or sticks, self._record())
 
     def _record(self) -> dict[str, t.Any]:
         try:
             return self._file.load() or {}
         except (OSError, ValueError) as exc:
-            raise Refused('The state file %s of %s cannot be read: %s. When no rollout runs, remove it.' % (self._file.path, self.name, exc)) from exc
+            raise Refused('The state file %s of %s cannot be read: %s. When no rollout runs, remove it.' % (
+                self._file.path, self.name, exc)) from exc
 
     def _seen(self, state: WeightsState, problems: tuple[str, ...] = ()) -> Observed:
         left = _watchdog.left_s(state.record)
@@ -113,7 +115,8 @@ class HaproxyWeights:
         state = await self._state()
         payload = change.payload
         if change.kind in ('split', 'release') and token(state) != change.token:
-            raise Conflict('The weights of "%s" on %s were changed by somebody else since they were read: nothing was overwritten; try again.' % (
+            raise Conflict('The weights of "%s" on %s were changed by somebody else since they were read: '
+                           'nothing was overwritten; try again.' % (
                 self._backend, self.name))
         if change.kind == 'undo' and state.record.get('rev') != payload['rev']:
             return Applied(change, self._seen(state))
@@ -127,16 +130,17 @@ class HaproxyWeights:
         wrong = [server for server, (weight, admin) in payload['servers'].items()
                  if server in after.servers and (after.servers[server].uweight, after.servers[server].admin) != (weight, admin)]
         if wrong:
-            raise Refused('%s does not hold what was written: %s.' % (self.name, ', '.join('%s/%s has weight %d and is %s' % (
-                self._backend, server, after.servers[server].uweight, after.servers[server].admin) for server in wrong)))
+            raise Refused('%s does not hold what was written: %s.' % (self.name, ', '.join(
+                '%s/%s has weight %d and is %s' % (self._backend, server, after.servers[server].uweight, after.servers[server].admin)
+                for server in wrong)))
         return Applied(change, self._seen(after))
 
     async def _set(self, settings: t.Mapping[str, t.Sequence[t.Any]], state: WeightsState) -> None:
         lines = commands(self._backend, {server: pair for server, pair in settings.items() if server in state.servers}, state)
         for line, said in zip(lines, await self._runtime.ask(*lines) if lines else []):
             if 'static LB algorithm' in said:
-                raise Unsupported('The backend "%s" of %s balances by "%s", whose weights cannot change while it runs: use "balance roundrobin", '
-                                  'or "hash-type consistent" with a hash.' % (self._backend, self.name, state.algo))
+                raise Unsupported('The backend "%s" of %s balances by "%s", whose weights cannot change while it runs: '
+                                  'use "balance roundrobin", or "hash-type consistent" with a hash.' % (self._backend, self.name, state.algo))
             if said:
                 raise Refused('%s refused "%s": %s' % (self.name, line, ' '.join(said.split())))
 
@@ -146,7 +150,8 @@ class HaproxyWeights:
         settings = back.payload['servers'] if back else {}
         with self._locked():
             self._file.save(dict(
-                change.payload['record'], service=self.service, endpoint=self.name, socket=str(self.endpoint.address), boot=_watchdog.boot_id(),
+                change.payload['record'], service=self.service, endpoint=self.name,
+                socket=str(self.endpoint.address), boot=_watchdog.boot_id(),
                 deadline=_watchdog.now_s() + t.cast(float, change.lease_s), way_back=commands(self._backend, settings)))
         try:
             # Its text, because a module on a target host runs from an archive that is gone before the lease is.
@@ -178,8 +183,8 @@ class HaproxyWeights:
     async def renew(self, token_: t.Mapping[str, t.Any], lease_s: float) -> float:
         state = await self._state()
         if token(state) != token_.get('weights') and not state.record.get('expired'):
-            raise Conflict('The weights of "%s" on %s are not the ones that were set: somebody else changed them, or HAProxy was reloaded.' % (
-                self._backend, self.name))
+            raise Conflict('The weights of "%s" on %s are not the ones that were set: '
+                           'somebody else changed them, or HAProxy was reloaded.' % (self._backend, self.name))
         await self._in_thread(self._renew, token_, lease_s)
         return lease_s
 
@@ -191,10 +196,12 @@ class HaproxyWeights:
                     self.service, self.name, record.get('rev'), record.get('rollout', 'nobody')))
             left = _watchdog.left_s(record)
             if left is None or left <= 0:
-                raise Expired('The lease of %s on %s had run out before it was renewed: its watchdog returns the traffic.' % (self.service, self.name))
+                raise Expired('The lease of %s on %s had run out before it was renewed: its watchdog returns the traffic.' % (
+                    self.service, self.name))
             self._file.save(dict(record, deadline=_watchdog.now_s() + lease_s))
             if not self._file.watched():
-                raise Refused('The watchdog of %s on %s is gone: nothing would return the traffic if this run ended.' % (self.service, self.name))
+                raise Refused('The watchdog of %s on %s is gone: nothing would return the traffic if this run ended.' % (
+                    self.service, self.name))
 
     async def verify(self, observed: Observed, level: str, timeout_s: float) -> Evidence:
         if level != 'L3' or observed.effective is None:

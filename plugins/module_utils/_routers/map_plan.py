@@ -68,7 +68,8 @@ class MapPlan:
         if not value.until_ms:
             return all_to(self._named(value.stable))
         shares = tuple((self._named(backend), bp) for backend, bp in value.candidates)
-        matches = tuple(Match(kind, name, wanted, self._named(value.match)) for kind, name, wanted in self.endpoint.matches) if value.match else ()
+        matched = self._named(value.match) if value.match else None
+        matches = tuple(Match(kind, name, wanted, matched) for kind, name, wanted in self.endpoint.matches) if matched else ()
         return Split(shares + ((self._named(value.stable), TOTAL - sum(bp for _arm, bp in shares)),), matches,
                      'hash' if value.key == 'hash' else 'none')
 
@@ -98,14 +99,17 @@ class MapPlan:
         split = desired.split
         check_arms_known(self.service, self.arms, split)
         if split.partial and not desired.lease_s:
-            raise BadInput('The split %s of %s needs a lease: a candidate has a share only while somebody watches it.' % (split, self.service))
+            raise BadInput('The split %s of %s needs a lease: a candidate has a share only while somebody watches it.' % (
+                split, self.service))
         if len(split.candidates) > self.endpoint.slots:
-            raise Unsupported('%s has lines for %d candidate%s, and the split %s has %d: add a pair of lines per candidate and set "slots".' % (
+            raise Unsupported('%s has lines for %d candidate%s, and the split %s has %d: '
+                              'add a pair of lines per candidate and set "slots".' % (
                 self.name, self.endpoint.slots, '' if self.endpoint.slots == 1 else 's', split, len(split.candidates)))
         if not split.partial:
             return MapValue(self.arms[split.stable].backend)
         if split.sticky == 'hash' and not self.endpoint.sticky:
-            raise Unsupported('%s has no line for sticky splits: add the hash line of README.md to its frontend and set "sticky: true".' % self.name)
+            raise Unsupported('%s has no line for sticky splits: '
+                              'add the hash line of README.md to its frontend and set "sticky: true".' % self.name)
         order = {name: position for position, name in enumerate(self.arms)}
         candidates = sorted(split.candidates, key=lambda pair: order[pair[0]])
         return MapValue(
@@ -117,11 +121,12 @@ class MapPlan:
             return None
         wanted, declared = {m.condition for m in split.matches}, set(self.endpoint.matches)
         for kind, name, value in sorted(wanted - declared):
-            raise Unsupported('%s does not match on the %s %s=%s: add it to the acl pd_match of its frontend and to "matches" of the endpoint.' % (
+            raise Unsupported('%s does not match on the %s %s=%s: '
+                              'add it to the acl pd_match of its frontend and to "matches" of the endpoint.' % (
                 self.name, kind, name, value))
         arms = {m.arm for m in split.matches}
         if len(arms) > 1 or wanted != declared:
-            raise Unsupported('All matches of %s (%s) lead to one arm: its configuration has a single acl pd_match for them.' % (
+            raise Unsupported('All matches of %s (%s) lead to one arm: its configuration has a single acl pd_match.' % (
                 self.name, ', '.join('%s %s=%s' % condition for condition in sorted(declared))))
         return self.arms[arms.pop()].backend
 
@@ -236,7 +241,8 @@ class MapPlan:
         if observed.lease_left_s is not None and observed.lease_left_s > 0:
             raise BadInput('%s on %s is still split (%s) under a lease: take it to 100 %% or back before you release it.' % (
                 self.service, self.name, observed.split))
-        freed = replace(value, until_ms=0, match=None, candidates=(), key='rand').noting(id=None, by=None, since=None, rev=str(value.rev + 1))
+        freed = replace(value, until_ms=0, match=None, candidates=(), key='rand')
+        freed = freed.noting(id=None, by=None, since=None, rev=str(value.rev + 1))
         return self._change('release', observed, freed)
 
 

@@ -81,7 +81,9 @@ class WeightsPlan:
         if stable is not None:
             split = Split(tuple((arm, bp[arm]) for arm in bp if arm != stable) + ((stable, bp.get(stable, 0)),))
         claim = Claim(record['rollout'], record.get('by', 'unknown'), int(record.get('since', 0))) if record.get('rollout') else None
-        unknown = tuple(server for server, row in state.rows.items() if server not in self.arm_of and not row.backup and row.weight and row.up)
+        unknown = tuple(server for server, row in state.rows.items()
+                        if server not in self.arm_of and not row.backup and row.weight and row.up)
+        usable = {name: sum(self._can_serve(server, state) for server in arm.servers) for name, arm in self.arms.items()}
         notes: tuple[str, ...] = ()
         if state.persistent:
             notes += ('The backend "%s" of %s ties clients to servers by a cookie or a stick table: they stay there whatever the weights '
@@ -95,7 +97,7 @@ class WeightsPlan:
         return Observed(
             self.name, self.service, split, token(state), lease_left_s=lease_left_s, self_ending=False, claim=claim,
             version=record.get('version'), previous=record.get('previous'), previous_version=record.get('previous_version'),
-            unknown=unknown, usable={name: sum(self._can_serve(server, state) for server in arm.servers) for name, arm in self.arms.items()},
+            unknown=unknown, usable=usable,
             problems=problems, notes=notes, achieved_bp=bp, state=state)
 
     def _can_serve(self, server: str, state: WeightsState) -> bool:
@@ -109,9 +111,11 @@ class WeightsPlan:
         split = desired.split
         check_arms_known(self.service, self.arms, split)
         if split.partial and not desired.lease_s:
-            raise BadInput('The split %s of %s needs a lease: a candidate has a share only while somebody watches it.' % (split, self.service))
+            raise BadInput('The split %s of %s needs a lease: a candidate has a share only while somebody watches it.' % (
+                split, self.service))
         if split.matches or split.sticky != 'none':
-            raise Unsupported('%s splits by server weights, which know neither matches nor sticky users: use the router haproxy_map for them.' % self.name)
+            raise Unsupported('%s splits by server weights, which know neither matches nor sticky users: '
+                              'use the router haproxy_map for them.' % self.name)
         for problem in observed.problems:
             raise Unsupported(problem)
         state: WeightsState = observed.state
@@ -167,7 +171,8 @@ class WeightsPlan:
             raise Unsupported('The split %s cannot be expressed by the weights of %s servers on %s: the nearest is %s, off by %s. '
                               'Take other shares, other numbers of servers, or a larger tolerance_bp.' % (
                                   split, ' and '.join(str(size) for size in sizes), self.name,
-                                  ', '.join('%s %s' % (name, format_share(bp)) for name, bp in to_bp(parts).items()), format_share(round(error))))
+                                  ', '.join('%s %s' % (name, format_share(bp)) for name, bp in to_bp(parts).items()),
+                                  format_share(round(error))))
         for name, weight in zip(names, weights):
             for server in counted[name]:
                 settings[server][0] = weight
@@ -247,7 +252,8 @@ class WeightsPlan:
         servers = dict(state.servers)
         for server, (weight, admin) in change.payload['servers'].items():
             if server in servers:
-                servers[server] = replace(servers[server], uweight=weight, admin_state=0 if admin == 'ready' else servers[server].admin_state or 1)
+                flags = 0 if admin == 'ready' else servers[server].admin_state or 1
+                servers[server] = replace(servers[server], uweight=weight, admin_state=flags)
         seen = self.observed(replace(state, servers=servers, record=change.payload['record']), change.lease_s)
         return replace(seen, usable=observed.usable)
 
