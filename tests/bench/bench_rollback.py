@@ -74,10 +74,9 @@ def as_task(proxies):
         Path(name, 'play.yml').write_text(json.dumps(play))
         move(proxies, split={'canary': '5%'}, lease='60s', rollout='bench')
         began = time.perf_counter()
-        run_ = subprocess.run([str(Path(sys.executable).parent / 'ansible-playbook'), '-i', 'localhost,', '-c', 'local', '-e',
-            'ansible_python_interpreter=' + sys.executable,
-                               name + '/play.yml'],
-                              cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
+        command = [str(Path(sys.executable).parent / 'ansible-playbook'), '-i', 'localhost,', '-c', 'local',
+                   '-e', 'ansible_python_interpreter=' + sys.executable, name + '/play.yml']
+        run_ = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
                               env=dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / '.collections'), ANSIBLE_LOCALHOST_WARNING='false'))
         assert run_.returncode == 0, run_.stdout + run_.stderr
         seconds, changed = Path(name, 'out').read_text().split()

@@ -249,7 +249,7 @@ def test_an_endpoint_may_have_its_own_backends():
     assert (arms['blue'].backend, arms['canary'].backend, arms['canary'].servers) == ('blue', 'dc1', ('s1',))
     for raw, said in (({'blue': 'x', 'canary': {}}, 'must be a dictionary'), ({'blue': {'bakend': 'x'}, 'canary': {}}, 'unknown option'),
             ({}, 'has no arms'),
-                      ({'blue': {'servers': 's1'}, 'canary': {}}, 'list of names'), ({'blue': {}}, 'which the service does not have')):
+                      ({'blue': {'servers': 's1'}, 'canary': {}}, 'list of names'), ({'blue': {}}, 'is not one of the service')):
         with pytest.raises(BadInput, match=said):
             parse_arms(raw, endpoint)
 
