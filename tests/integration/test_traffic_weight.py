@@ -408,6 +408,44 @@ def test_what_was_written_is_put_back_when_one_endpoint_fails(monkeypatch):
         assert events == ['intent', 'way_back']
 
 
+def test_endpoint_that_stops_between_read_and_write(monkeypatch):
+    from ansible_collections.progressive.delivery.plugins.module_utils._routers.haproxy_map import HaproxyMap
+    with Shop(count=3) as shop:
+        shop.do(split={'canary': '5%'}, lease='60s', rollout='r1')
+        before = [shop.entry(n) for n in range(3)]
+        real = HaproxyMap.apply
+
+        async def apply(router, change):
+            if router.name == 'lb2' and change.kind == 'split':
+                shop.proxies[1].freeze()
+            return await real(router, change)
+
+        monkeypatch.setattr(HaproxyMap, 'apply', apply)
+        with pytest.raises(Unreachable) as caught:
+            shop.do(split={'green': '100%'}, rollout='r1', endpoints=shop.endpoints(deadline=0.5))
+        shop.proxies[1].thaw()
+        said = str(caught.value)
+        assert 'lb2 could not be written' in said and 'put back, but not on lb2' in said and 'its lease, if any, does the rest' in said
+        assert [shop.entry(n) for n in (0, 2)] == [before[0], before[2]]
+
+
+def test_tcp_socket_keeps_no_file_unless_told():
+    from haproxy_lab import HEAD, HAProxy, free_port
+    port = free_port()
+    head = HEAD.replace('defaults', '    stats socket ipv4@127.0.0.1:%d level admin\ndefaults' % port)
+    text = 'shop 0/blue/rand/-/v=5.0\n'
+    with HAProxy(FRONTEND + documented_lines() + BACKENDS, head=head, files={'delivery.map': text}, blue=1, canary=2, green=3) as proxy:
+        shop = Shop()
+        shop.proxies = [proxy]
+        for server in ('blue/b1', 'canary/c1', 'green/g1'):
+            proxy.ask('set server %s health up' % server)
+            proxy.ask('disable health %s' % server)
+        endpoints = shop.endpoints(socket='tcp://127.0.0.1:%d' % port)
+        assert shop.do(split={'canary': '5%'}, lease='60s', rollout='r1', endpoints=endpoints)['changed']
+        assert 'canary/500' in shop.entry() and (proxy.dir / 'delivery.map').read_text() == text
+        assert shop.do(state='way_back', endpoints=endpoints)['changed']
+
+
 def test_journal_has_the_way_back_before_the_change(shop):
     path = shop.proxy.dir / 'journal'
     shop.do(split={'canary': '5%'}, lease='60s', rollout='r1', journal=str(path))
