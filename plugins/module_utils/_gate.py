@@ -25,6 +25,8 @@ from ansible_collections.progressive.delivery.plugins.module_utils._routers.endp
 from ansible_collections.progressive.delivery.plugins.module_utils._split import format_share, parse_share
 
 SHORTEST_INTERVAL_S = 0.1
+SHORTEST_GUARD_S = 0.25
+LONGEST_GUARD_S = 1.0
 LONGEST_BAKE_S = 30 * 86400.0
 _ENDPOINT_PART = 0.6
 
@@ -43,6 +45,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
                    'options': {key: {'type': _CONDITION_TYPES.get(key, 'raw')} for key in DEFAULTS}},
     'bake': {'type': 'raw', 'required': True},
     'interval': {'type': 'raw', 'default': '10s'},
+    'guard_interval': {'type': 'raw'},
     'warm_up': {'type': 'raw', 'default': 0},
     'leases': {'type': 'list', 'elements': 'dict', 'default': []},
     'on_fail': {'type': 'str', 'choices': ['way_back', 'hold'], 'default': 'way_back'},
@@ -71,6 +74,8 @@ class Gate:
     conditions: tuple[Condition, ...]
     bake: float
     interval: float
+    guard_interval: float
+    """Between two looks of quick sources; the limits that end a stage are checked at each."""
     warm_up: float
     leases: tuple[Held, ...]
     way_back: bool
@@ -113,6 +118,11 @@ def read_gate(options: t.Mapping[str, t.Any]) -> Gate:
     if not SHORTEST_INTERVAL_S <= interval <= bake <= LONGEST_BAKE_S:
         raise BadInput('The bake of %g s with an interval of %g s cannot be watched: the interval must be at least %g s and at most the bake, '
                        'and the bake at most 30 days.' % (bake, interval, SHORTEST_INTERVAL_S))
+    guard = options.get('guard_interval')
+    guard_interval = min(interval, max(SHORTEST_GUARD_S, interval / 4), LONGEST_GUARD_S) if guard is None else parse_duration(guard, 'guard_interval')
+    if not SHORTEST_INTERVAL_S <= guard_interval <= interval:
+        raise BadInput('The guard_interval of %g s must be at least %g s and at most the interval (%g s).' % (
+            guard_interval, SHORTEST_INTERVAL_S, interval))
     if warm_up >= bake:
         raise BadInput('The warm_up (%g s) is not shorter than the bake (%g s): nothing would be judged.' % (warm_up, bake))
     for key, least in (('max_extensions', 0), ('error_limit', 1)):
@@ -136,6 +146,6 @@ def read_gate(options: t.Mapping[str, t.Any]) -> Gate:
     return Gate(
         service=service, stage=str(options.get('stage') or ''), candidate=options['candidate'], stable=options.get('stable'),
         share_bp=None if options.get('share_bp') is None else parse_share(options['share_bp']), sources=sources, conditions=tuple(conditions),
-        bake=bake, interval=interval, warm_up=warm_up, leases=tuple(held(lease) for lease in options['leases'] if lease),
+        bake=bake, interval=interval, guard_interval=guard_interval, warm_up=warm_up, leases=tuple(held(lease) for lease in options['leases'] if lease),
         way_back=options['on_fail'] == 'way_back', policy=Policy.of(options.get('policy')), extend_by=extend_by,
         max_extensions=options['max_extensions'])

@@ -71,6 +71,7 @@ class Watch:
         self._bake = gate.bake
         self._extensions = 0
         self._samples = 0
+        self._counted: dict[str, dict[str, int]] = {}
         self._totals = Totals()
         self._judgements = {condition.name: v.Judgement(condition.name, v.NO_DATA, 'not observed yet') for condition in gate.conditions}
         self._notes: dict[str, None] = {}
@@ -168,7 +169,9 @@ class Watch:
         # The first sample early, and a mark at the end of each warm-up: a block never holds both.
         extra = {min(1.0, self.gate.interval / 2), self.gate.warm_up, *(condition.spec.warm_up for condition in self.gate.conditions)}
         while True:
-            await asyncio.gather(*(self._poll(source, list(offsets(begin, end, self.gate.interval, extra))) for source in self.gate.sources))
+            samples = list(offsets(begin, end, self.gate.interval, extra))
+            looks = list(offsets(begin, end, self.gate.guard_interval, samples))
+            await asyncio.gather(*(self._poll(source, looks if source.quick else samples, frozenset(samples)) for source in self.gate.sources))
             judgements = [condition.finish() for condition in self.gate.conditions]
             self._judgements = {judgement.name: judgement for judgement in judgements}
             decisive = v.overall(judgements)
@@ -181,7 +184,7 @@ class Watch:
             begin, end, extra = end, end + self.gate.extend_by, set()
             self._bake = end
 
-    async def _poll(self, source: Source, due: t.Sequence[float]) -> None:
+    async def _poll(self, source: Source, due: t.Sequence[float], samples: t.Collection[float]) -> None:
         # Sources have deadlines of their own; a slow one is asked less often and holds up nobody.
         deadline = max(0.8 * self.gate.interval, _POLL_DEADLINE_S)
         for position, at in enumerate(due):
@@ -198,13 +201,13 @@ class Watch:
                 reading = await asyncio.wait_for(source.poll(now), deadline)
             except (asyncio.TimeoutError, TimeoutError):
                 reading = Reading(errors=('The source "%s" did not answer in time.' % source.name,))
-            self._take_in(source.name, now - self._began, reading)
+            self._take_in(source.name, now - self._began, reading, at not in samples)
 
     async def _close(self, source: Source) -> None:
         await asyncio.wait_for(source.close(), 1.0)
 
-    def _take_in(self, name: str, at: float, reading: Reading) -> None:
-        sample = Sample(at, name, reading)
+    def _take_in(self, name: str, at: float, reading: Reading, between: bool) -> None:
+        sample = Sample(at, name, reading, between)
         for condition in self.gate.conditions:
             self._judgements[condition.name] = condition.update(sample)
         final = [one for one in self._judgements.values() if one.final and one.required and self.gate.policy.after(one.verdict) == 'fail']
@@ -215,14 +218,16 @@ class Watch:
             self._note(note)
         if name != self.gate.main_source:
             return
-        self._samples += 1
         self._totals.take_in(sample.seen(block) for block in reading.blocks)
-        counted: dict[str, dict[str, int]] = {}
         for block in reading.blocks:
             if block.metric == REQUESTS:
-                arm = counted.setdefault(block.arm, {'requests': 0, 'errors': 0})
+                arm = self._counted.setdefault(block.arm, {'requests': 0, 'errors': 0})
                 arm['requests'] += block.requests
                 arm['errors'] += block.bad
+        if between and not self._ending.done():
+            return
+        self._samples += 1
+        counted, self._counted = self._counted, {}
         lease = self._lease_left()
         self._journal('sample', stage=self.gate.label, at_s=round(at, 3), arms=counted,
                       values={one.name: one.as_dict()['value'] for one in self._judgements.values()},

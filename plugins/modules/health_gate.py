@@ -153,6 +153,12 @@ options:
     description: Time between two samples, at least 0.1 s. The first one comes earlier.
     type: raw
     default: 10s
+  guard_interval:
+    description:
+      - Time between two looks at the router's own counters, which cost a few milliseconds. Limits that end a stage are checked at each look, so
+        that harm is stopped well within an O(interval); what is shown, recorded and counted as a sample is one an O(interval).
+      - A quarter of O(interval) when it is not given, at least 0.25 s and at most 1 s.
+    type: raw
   warm_up:
     description: Time at the beginning of the stage that no condition counts, unless it says otherwise.
     type: raw

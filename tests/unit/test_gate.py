@@ -76,6 +76,8 @@ def test_schedule_begins_at_once_ends_at_the_end_and_does_not_drift(interval, ba
 
 
 class Source:
+    quick = False
+
     def __init__(self, name='router', bad=0, requests=20, ready=None, broken=None, gauges=None):
         self.name, self.metrics = name, {'requests': COUNTS, 'latency': LATENCIES, 'workers': GAUGE}
         self.bad, self.requests, self.ready, self.broken, self.gauges = bad, requests, ready, broken, gauges or {}

@@ -42,6 +42,8 @@ class Sample:
     at: float
     source: str
     reading: Reading
+    between: bool = False
+    """A look between two samples of the interval that the user asked for: it can complete a proof, and counts as no sample."""
     _seen: dict[int, Seen] = field(default_factory=dict)
 
     def seen(self, block: Block) -> Seen:

@@ -34,8 +34,10 @@ class _Streak:
         self.row = self.total = 0
         self._spec = spec
 
-    def count(self, failing: bool) -> bool:
+    def count(self, failing: bool, between: bool) -> bool:
         """Returns whether a limit was reached."""
+        if between:
+            return failing and 1 in (self._spec.consecutive_limit, self._spec.total_limit)
         self.row = self.row + 1 if failing else 0
         self.total += failing
         return failing and (self.row >= (self._spec.consecutive_limit or math.inf) or self.total >= (self._spec.total_limit or math.inf))
@@ -57,7 +59,7 @@ class Threshold:
         if sample.source == self.spec.source and self._proof is None:
             self.at = sample.at
             if sample.reading.errors:
-                self._errors += 1
+                self._errors += not sample.between
                 self._last_error = sample.reading.errors[0]
             else:
                 self._errors = 0
@@ -141,7 +143,7 @@ class Counted(Threshold):
         # The whole before its parts: its sentence says most.
         for scope in sorted(self._scopes):
             failing = self._failing(scope)
-            if self._streaks[scope].count(failing is not None) and failing:
+            if self._streaks[scope].count(failing is not None, sample.between) and failing:
                 return failing
         return None
 
@@ -255,7 +257,7 @@ class Gauge(Threshold):
     def _take_in(self, sample: Sample) -> v.Judgement | None:
         value = self._read(sample)
         if value is None:
-            self._missing += 1
+            self._missing += not sample.between
             return None
         self._last, self._missing, self._last_seen = value, 0, sample.at
         self._sum += value
@@ -265,7 +267,7 @@ class Gauge(Threshold):
             if value > limit if side == m.ABOVE else value < limit:
                 failing = self._told(v.FAIL, 'is %s' % self._number(value), side, limit, value, final=True)
                 break
-        return failing if self._streak.count(failing is not None) else None
+        return failing if self._streak.count(failing is not None, sample.between) else None
 
     def _read(self, sample: Sample) -> float | None:
         gauges = sample.reading.gauges

@@ -82,6 +82,9 @@ class Source(t.Protocol):
     """What it offers: ``{metric: kind}``, kind being COUNTS, LATENCIES or GAUGE. A name of kind COUNTS or LATENCIES is the
     ``metric`` of blocks. ``LATENCY`` is the exception: it names the latencies that the blocks of ``REQUESTS`` carry."""
 
+    quick: bool
+    """Whether a poll costs a few milliseconds at most, so that it may be asked several times between two samples."""
+
     async def open(self) -> None:
         """Gets ready. What cannot ever work (a name that an endpoint does not know) raises DeliveryError with a sentence."""
 

@@ -82,6 +82,8 @@ class _Watch:
 class HaproxySource:
     """Source of observations of the HAProxy processes *endpoints*. *arms* gives the arms as each of them has them."""
 
+    quick = True
+
     def __init__(self, name: str, endpoints: t.Sequence[Endpoint], arms: t.Callable[[Endpoint], t.Mapping[str, Arm]],
                  clock: t.Callable[[], float] = time.monotonic) -> None:
         self.name = name

@@ -53,6 +53,8 @@ class HttpSource:
     """Probes of the URLs in ``targets``, ``{arm: [url, or {name, url, status, body, timeout, follow_redirects}]}``; what a target
     leaves out comes from the *options* of the same names. *arms* are those there are. Raises BadInput for wrong *options*."""
 
+    quick = False
+
     def __init__(self, name: str, options: t.Mapping[str, t.Any], arms: t.Iterable[str]) -> None:
         self.name = name
         self._client = web.Client(web.read_access(name, options), _AT_ONCE)

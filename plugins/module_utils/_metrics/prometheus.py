@@ -130,6 +130,8 @@ class _Pair:
 class PrometheusSource:
     """*values* are the placeholders of each arm. Raises BadInput for wrong *options*."""
 
+    quick = False
+
     def __init__(self, name: str, options: t.Mapping[str, t.Any], values: t.Mapping[str, t.Mapping[str, str]]) -> None:
         self.name = name
         self._client = web.Client(web.read_access(name, options), _AT_ONCE)
