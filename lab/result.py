@@ -116,8 +116,8 @@ def _window(event: dict, events: t.Sequence[dict]) -> tuple[float, float]:
     own = events[:next(i for i, other in enumerate(events) if other is event)]
     first = max((i for i, other in enumerate(own) if other['event'] == 'stage_started'), default=0)
     start = max((other['ts'] for other in own[first:] if other['event'] in ('stage_started', 'change')), default=event['ts'])
-    back = (other['ts'] - (other.get('seconds') or 0) for other in events if other['event'] == 'way_back' and other['ts'] >= start)
-    return start, min(event['ts'], min(back, default=event['ts']))
+    back = [other['ts'] - (other.get('seconds') or 0) for other in events if other['event'] == 'way_back' and other['ts'] >= start]
+    return start, min([event['ts'], *back])
 
 
 def _fault(hits: t.Sequence[Hit], reached: t.Mapping[str, float], shown: t.Sequence[float], stable_version: str) -> dict:

@@ -108,7 +108,7 @@ def stage(ts, arm='canary', bp=500, observed=None):
 
 
 def test_a_stage_is_counted_while_its_split_is_in_force():
-    hits = [hit(sent=0.5), hit(sent=1.0, version='5.1'), *(hit(sent=1.1) for _ in range(3)), hit(sent=2.0)]
+    hits = [hit(sent=0.5), hit(sent=1.0, version='5.1'), *(hit(sent=1.1) for _turn in range(3)), hit(sent=2.0)]
     events = [event('rollout_started', 0.0), event('stage_started', 0.1), event('change', 1.0), stage(2.0, observed=480)]
     only, = account(hits, received(hits[1]), events)['stages']
     assert (only['requested_bp'], only['configured_bp'], only['observed_bp'], only['requests']) == (500, 500, 480, 7)
