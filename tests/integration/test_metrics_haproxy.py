@@ -233,6 +233,8 @@ def test_soft_reload_leaves_the_old_process_for_the_new_one():
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             lab.wait_for(lambda: 'Pid: %d\n' % new.pid in proxy.ask('show info'), 'the new process')
+            # Until then both listen, and the old one may get the connection.
+            lab.wait_for(lambda: 'Proxy shop stopped' in (proxy.dir / 'haproxy.log').read_text(), 'the old process to stop listening')
             assert proxy._process.poll() is None, 'the followed ring holds the old process'
             lab.tally(proxy.port, 30)
             blocks = watch.until(lambda got: len(total(got, 'blue').latencies_ms) == 30, 'the events of the new process')

@@ -13,7 +13,6 @@ import subprocess
 import threading
 import time
 import urllib.parse
-import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import haproxy_lab as lab
@@ -107,8 +106,8 @@ def prometheus(tmp_path_factory):
 
 def _instant(url, query):
     with contextlib.suppress(OSError):
-        with urllib.request.urlopen(url + '/api/v1/query?' + urllib.parse.urlencode({'query': query}), timeout=5) as reply:
-            return json.load(reply)['data']['result']
+        answer = lab.get(int(url.rsplit(':', 1)[1]), '/api/v1/query?' + urllib.parse.urlencode({'query': query}))
+        return json.loads(answer.body)['data']['result'] if answer.status == 200 else None
     return None
 
 

@@ -54,7 +54,9 @@ def test_hostile_requests_stay_what_they_are():
                         client.sendall(request + b' HTTP/1.1\r\n' + (header + b'\r\n' if header else b'') + b'\r\n')
                         await asyncio.to_thread(client.recv, 1000)
             lab.get(proxy.port, '/canary')
-            return await taken(reader, lambda lines, lost, foreign: lines and lines[-1].backend == 'canary', 'the last request')
+            # 12 of the hostile ones are valid HTTP. Two threads write the ring: the last request need not have the last line.
+            return await taken(reader, lambda lines, lost, foreign: len(lines) >= 13 and any(line.backend == 'canary' for line in lines),
+                               'all requests that are valid')
 
     with running() as (proxy, _blue, _canary):
         proxy.config.write_text(proxy.config.read_text().replace(
@@ -62,7 +64,7 @@ def test_hostile_requests_stay_what_they_are():
         proxy.reload()
         lines, lost, foreign = asyncio.run(work(proxy))
     assert not lost and not foreign
-    assert [line.server for line in lines if line.backend == 'canary'] == ['c1'] and len(lines) > 10
+    assert [line.server for line in lines if line.backend == 'canary'] == ['c1']
     assert all(line.Ta < 9000 and line.status in (200, 400) for line in lines)
 
 
