@@ -252,6 +252,13 @@ def time_to_proof(growth: float, alpha: float) -> tuple[float, float]:
     return (log(1 / alpha) + 2) / growth, (log(1 / alpha) + 7) / growth
 
 
+def time_to_pass(growth: float, beta: float) -> tuple[float, float]:
+    """Returns the same for a proof that harm is excluded: it keeps no wealth for a late onset. The 3 nats fit the simulations too."""
+    if growth <= 0:
+        return inf, inf
+    return log(1 / beta) / growth, (log(1 / beta) + 3) / growth
+
+
 def smallest_effect(rps_b: float, rps_c: float, p_b: float, a: float, m: float, seconds: float, alpha: float,
                     direction: int = 1, phi: float = 1.0) -> float | None:
     """Returns the rate of the canary nearest to the null that nine of ten tests prove within *seconds*; None when there is none."""

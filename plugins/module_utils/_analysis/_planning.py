@@ -32,6 +32,8 @@ class Plan:
     """The same of nine in ten."""
     pass_s: float | None
     """Seconds after which half of the gates may pass a candidate that is as good as stable; None when none ever will."""
+    pass_late_s: float | None
+    """The same of nine in ten."""
     text: str
     """All of it in one sentence, without the full stop."""
     warnings: tuple[str, ...]
@@ -52,7 +54,7 @@ def plan(question: Question, rps_b: float, rps_c: float, p_b: float, bake_s: flo
     median = late = inf
     if harm is not None:
         median, late = ep.time_to_proof(ep.growth_rate(rps_b, rps_c, p_b, harm, q.ratio, q.margin, q.direction) / phi, alpha)
-    passing, _late = ep.time_to_proof(ep.growth_rate(rps_b, rps_c, p_b, p_b, *q.tolerated, -q.direction) / phi, beta)
+    passing, passing_late = ep.time_to_pass(ep.growth_rate(rps_b, rps_c, p_b, p_b, *q.tolerated, -q.direction) / phi, beta)
 
     found = 'no rate of the candidate is surely found'
     if smallest is not None:
@@ -72,14 +74,15 @@ def plan(question: Question, rps_b: float, rps_c: float, p_b: float, bake_s: flo
         warnings.append('The condition "%s" never finds %s %s: that is within its limit, or there is no traffic to see it in.' % (
             q.name, percent(harm), q.what))
     if passing < inf:
-        parts.append('a candidate as good as stable passes after about %s' % format_duration(passing))
+        parts.append('a candidate as good as stable passes after %s, in one of ten cases only after %s' % (
+            format_duration(passing), format_duration(passing_late)))
     if passing == inf:
         warnings.append('The condition "%s" cannot pass a candidate that is only as good as stable, so it ends inconclusive: tolerate more '
                         'for a pass (pass_margin).' % q.name)
-    elif passing > bake_s:
-        warnings.append('The condition "%s" needs about %s to pass a candidate as good as stable, longer than the bake of %s: tolerate '
-                        'more for a pass (pass_margin), or bake longer.' % (q.name, format_duration(passing), format_duration(bake_s)))
-    return Plan(smallest, harm, _finite(median), _finite(late), _finite(passing), '; '.join(parts), tuple(warnings))
+    elif passing_late > bake_s:
+        warnings.append('The condition "%s" needs up to %s to pass a candidate as good as stable, longer than the bake of %s: tolerate '
+                        'more for a pass (pass_margin), or bake longer.' % (q.name, format_duration(passing_late), format_duration(bake_s)))
+    return Plan(smallest, harm, _finite(median), _finite(late), _finite(passing), _finite(passing_late), '; '.join(parts), tuple(warnings))
 
 
 def _finite(value: float) -> float | None:
