@@ -4,10 +4,10 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 TESTS ?=
 
-.PHONY: test test-packages lint yamllint shellcheck ansible-lint changelog docs unit integration sanity install-check importer molecule
+.PHONY: test test-packages lint yamllint shellcheck ansible-lint changelog docs unit integration e2e sanity install-check importer molecule
 .NOTPARALLEL: test lint
 
-test: test-packages lint unit install-check importer sanity molecule integration ## run every check
+test: test-packages lint unit install-check importer sanity molecule integration e2e ## run every check
 
 test-packages: venv-dev
 	@scripts/apt git haproxy prometheus
@@ -32,8 +32,11 @@ docs: venv-dev
 unit: venv-dev ## tests of the pure parts (TESTS='-k name' for some)
 	@$(STEP) $@ $(PYTEST) tests/unit $(TESTS)
 
-integration: venv-dev ## tests against real HAProxy, Prometheus and playbooks
+integration: venv-dev ## tests against real HAProxy and Prometheus
 	@$(STEP) $@ $(PYTEST) tests/integration $(TESTS)
+
+e2e: venv-dev lab-setup ## whole rollouts under load; signals, kills and frozen control hosts
+	@$(STEP) $@ $(BIN)/pytest tests/chaos tests/e2e $(TESTS)
 
 install-check: venv-dev ## build the collection, install it elsewhere, use it from there
 	@$(STEP) $@ scripts/in-copy scripts/install-check
