@@ -56,10 +56,11 @@ class WayBackResult:
 
 
 async def take_back(routers: t.Sequence[Router], stored: t.Mapping[str, t.Mapping[str, t.Any]] | None = None,
-                    write: bool = True) -> list[WayBackResult]:
+                    write: bool = True, owner: str | None = None) -> list[WayBackResult]:
     """Takes every endpoint back, all at once; without *write* it only says what would be. Never raises DeliveryError.
 
-    *stored* has the payloads of ways back that were computed earlier, by endpoint. One that cannot be reached is asked once
+    With *owner* only what that rollout still holds: where somebody else has decided since (a rollback by hand, a promotion, another
+    rollout), that decision stands. Without it, whatever there is. *stored* has the payloads of ways back that were computed earlier, by endpoint. One that cannot be reached is asked once
     more while its deadline lasts; it costs nobody else anything.
     """
     stored = stored or {}
@@ -72,6 +73,8 @@ async def take_back(routers: t.Sequence[Router], stored: t.Mapping[str, t.Mappin
             raise
         except DeliveryError as exc:
             failure = exc
+        if observed is not None and owner and observed.split is not None and (observed.claim is None or observed.claim.rollout != owner):
+            return observed, None, ''
         if observed is not None and (observed.split is not None or observed.token is None):
             change = router.way_back(observed)
         elif router.name in stored:
@@ -97,9 +100,12 @@ async def take_back(routers: t.Sequence[Router], stored: t.Mapping[str, t.Mappin
 def _result(outcome: _fleet.Outcome[_Taken]) -> WayBackResult:
     before, after, note = outcome.value or (None, None, '')
     now = after or before
+    effective = now.effective if now else None
     return WayBackResult(
         outcome.endpoint, outcome.error is None, str(outcome.error) if outcome.error else None,
-        now.split.stable if now and now.split else None, after is not None, note,
+        effective.stable if effective and not effective.partial else None, after is not None,
+        note or ('' if effective is None or not effective.partial else '%s has it now (%s) and was left alone' % (
+            '%s by %s' % (now.claim.rollout, now.claim.by) if now and now.claim else 'somebody', effective)),
         before.configured_bp if before else {}, outcome.seconds)
 
 
@@ -118,9 +124,8 @@ def back_report(service: str, taken: t.Sequence[WayBackResult]) -> dict[str, t.A
     groups: dict[str, list[str]] = {}
     for one in taken:
         if one.ok:
-            groups.setdefault('All traffic of %s is on %s%s' % (
-                service, one.to or 'what the configuration says', ': ' + one.note if one.note else '' if one.changed else ', as it was'),
-                []).append(one.endpoint)
+            where = 'All traffic of %s is on %s' % (service, one.to or 'what the configuration says') if one.to or not one.note else 'The traffic of %s' % service
+            groups.setdefault('%s%s' % (where, ': ' + one.note if one.note else '' if one.changed else ', as it was'), []).append(one.endpoint)
     told = ['%s (%s).' % (text, ', '.join(names)) for text, names in groups.items()]
     if lost:
         told += [
@@ -182,7 +187,7 @@ class Held:
 
     async def way_back(self, reason: str) -> list[WayBackResult]:
         """Takes all endpoints back at once. *reason* is for whoever records it; nothing is asked of anything but the routers."""
-        return await take_back(self.routers, self._stored)
+        return await take_back(self.routers, self._stored, owner=self.rollout)
 
 
 def held(value: t.Mapping[str, t.Any], clock: t.Callable[[], float] = time.monotonic) -> Held:

@@ -224,7 +224,7 @@ class _Task:
 
     async def way_back(self) -> dict[str, t.Any]:
         started = self.clocks.monotonic()
-        taken = await take_back(self.routers, write=not self.check_mode)
+        taken = await take_back(self.routers, write=not self.check_mode, owner=self.options.get('rollout') or None)
         seconds = round(self.clocks.monotonic() - started, 4)
         result = back_report(self.service, taken)
         if result['changed'] or result.get('failed'):

@@ -79,6 +79,7 @@ options:
     description:
       - Id of the rollout that owns the split. Another rollout is refused until the lease ends, or until O(state=released).
       - Without it, the split is owned by the user while its lease lasts, and by nobody when it is permanent.
+      - With O(state=way_back), only what this rollout still owns is taken back; without it, whatever there is.
     type: str
   by:
     description: Who to name as the owner. The default is user and host.

@@ -303,9 +303,27 @@ def test_way_back_undoes_a_promotion_once(shop):
     assert not shop.do(state='way_back')['changed']
 
 
-def test_way_back_asks_for_no_owner(shop):
+def test_way_back_by_hand_asks_for_no_owner(shop):
     shop.do(split={'canary': '20%'}, lease='60s', rollout='r1')
-    assert shop.do(state='way_back', rollout='somebody-else')['changed']
+    assert shop.do(state='way_back')['changed']
+
+
+def test_way_back_of_a_rollout_leaves_alone_what_another_has_now(shop):
+    shop.do(split={'canary': '20%'}, lease='60s', rollout='r2', by='ann')
+    before = shop.entry()
+    result = shop.do(state='way_back', rollout='r1')
+    assert not result['changed'] and shop.entry() == before
+    assert result['msg'] == 'The traffic of shop: r2 by ann has it now (canary 20 %, blue 80 %) and was left alone (lb1).'
+
+
+def test_way_back_of_a_rollout_does_not_undo_a_promotion_by_hand(shop):
+    lease = shop.do(split={'canary': '20%'}, lease='60s', rollout='r1')['lease']
+    shop.do(split={'green': '100%'}, rollout='r2', force=True, version='5.1')
+    shop.do(state='released', rollout='r2')
+    (result,) = asyncio.run(held(lease).way_back('a test'))
+    assert result.ok and result.to == 'green' and not result.changed
+    assert not shop.do(state='way_back', rollout='r1')['changed']
+    assert tally(shop.proxy.port, 20) == {'green': 20}
 
 
 def test_way_back_in_check_mode_writes_nothing(shop):
