@@ -122,7 +122,8 @@ def test_watchdog_returns_the_traffic_when_nobody_renews(shop):
     assert set(tally(shop.proxy.port, 20)) == {'blue', 'canary'}
     wait_for(lambda: tally(shop.proxy.port, 20) == {'blue': 20}, 'the way back of the watchdog')
     (result,) = asyncio.run(watch.renew())
-    assert not result.ok and not result.conflict and 'had run out' in result.error
+    # What it says depends on whether the watchdog has written already; that it does not revive anything does not.
+    assert not result.ok and ('had run out' in result.error or result.conflict)
     assert shop.look()['endpoints'][0]['candidates'] == {} and shop.look()['endpoints'][0]['lease_left_s'] <= 0
     assert shop.do(split={'canary': '50%'}, lease='60s', rollout='r2')['changed']
 
