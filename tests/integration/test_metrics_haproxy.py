@@ -123,8 +123,24 @@ def total(blocks, arm, metric='requests'):
     return add_up(block for block in blocks if block.arm == arm and block.metric == metric)
 
 
+@contextlib.contextmanager
+def observed(server_timeout='10s', stats_timeout='60s', **options):
+    """A process, its two origins, and a watch of it."""
+    with running(server_timeout, stats_timeout) as (proxy, blue, canary):
+        with Watching(source(proxy, **options)) as watch:
+            yield proxy, blue, canary, watch
+
+
+@contextlib.contextmanager
+def observed_two(**options):
+    """Two processes with origins of their own, the second one's canary, and one watch of both."""
+    with running() as (one, _b, _c), running() as (two, _b2, canary2):
+        with Watching(source(one, two, **options)) as watch:
+            yield one, two, canary2, watch
+
+
 def test_counts_requests_failures_and_exact_latencies_per_arm():
-    with running() as (proxy, _blue, canary), Watching(source(proxy)) as watch:
+    with observed() as (proxy, _blue, canary, watch):
         lab.tally(proxy.port, 30)
         canary.delay = 0.05
         for _i in range(3):
@@ -160,7 +176,7 @@ def test_first_poll_has_gauges_and_no_blocks_and_what_was_before_is_not_counted(
 
 
 def test_two_endpoints_stay_apart_and_add_up():
-    with running() as (one, _b, _c), running() as (two, _b2, canary2), Watching(source(one, two)) as watch:
+    with observed_two() as (one, two, canary2, watch):
         canary2.status = 503
         for _i in range(4):
             lab.get(one.port, '/canary')
@@ -173,7 +189,7 @@ def test_two_endpoints_stay_apart_and_add_up():
 
 
 def test_an_endpoint_that_hangs_is_an_error_and_the_other_still_counts():
-    with running() as (one, _b, _c), running() as (two, _b2, _c2), Watching(source(one, two, deadline=0.3)) as watch:
+    with observed_two(deadline=0.3) as (one, two, _canary2, watch):
         two.freeze()
         lab.tally(one.port, 5)
         reading = watch.poll()
@@ -202,7 +218,7 @@ def test_an_endpoint_that_is_down_at_first_counts_from_when_it_answers():
 
 
 def test_reload_counts_the_new_process_from_zero_and_says_so():
-    with running() as (proxy, _b, canary), Watching(source(proxy)) as watch:
+    with observed() as (proxy, _b, canary, watch):
         lab.tally(proxy.port, 20)
         for _i in range(5):
             lab.get(proxy.port, '/canary')
@@ -225,7 +241,7 @@ def test_reload_counts_the_new_process_from_zero_and_says_so():
 
 def test_soft_reload_leaves_the_old_process_for_the_new_one():
     """The old process stays as long as somebody follows its ring, and would never log again."""
-    with running() as (proxy, _b, _c), Watching(source(proxy)) as watch:
+    with observed() as (proxy, _b, _c, watch):
         lab.tally(proxy.port, 20)
         watch.until(lambda got: len(total(got, 'blue').latencies_ms) == 20, 'the events of the old process')
         old = proxy.pid
@@ -247,7 +263,7 @@ def test_soft_reload_leaves_the_old_process_for_the_new_one():
 
 
 def test_cleared_counters_are_counted_from_zero():
-    with running() as (proxy, _b, _c), Watching(source(proxy)) as watch:
+    with observed() as (proxy, _b, _c, watch):
         lab.tally(proxy.port, 20)
         watch.poll()
         assert proxy.ask('clear counters all') == ''
@@ -257,7 +273,7 @@ def test_cleared_counters_are_counted_from_zero():
 
 def test_a_server_that_comes_and_goes():
     arms = {'blue': {}, 'canary': {}}
-    with running() as (proxy, blue, _c), Watching(source(proxy, arms=arms)) as watch:
+    with observed(arms=arms) as (proxy, blue, _c, watch):
         assert 'New server' in proxy.ask('add server blue/b2 127.0.0.1:%d' % blue.port)
         proxy.ask('enable server blue/b2')
         lab.tally(proxy.port, 10)
@@ -273,7 +289,7 @@ def test_a_server_that_comes_and_goes():
 
 
 def test_redispatch_is_a_bad_attempt_and_no_failed_request():
-    with running() as (proxy, _b, _c), Watching(source(proxy, arms={'blue': {}, 'dead': {}})) as watch:
+    with observed(arms={'blue': {}, 'dead': {}}) as (proxy, _b, _c, watch):
         for _i in range(8):
             assert lab.get(proxy.port, '/dead').body == 'blue'
         reading = watch.poll()
@@ -285,7 +301,7 @@ def test_redispatch_is_a_bad_attempt_and_no_failed_request():
 
 
 def test_requests_that_found_no_server_are_failures_of_the_arm():
-    with running() as (proxy, _b, canary), Watching(source(proxy, arms={'blue': {}, 'tight': {}})) as watch:
+    with observed(arms={'blue': {}, 'tight': {}}) as (proxy, _b, canary, watch):
         canary.delay = 0.8
         first = threading.Thread(target=lab.get, args=(proxy.port, '/tight'))
         first.start()
@@ -305,7 +321,7 @@ def _raw(proxy, path, headers=''):
 
 
 def test_silence_is_seen_as_waiting_before_any_timeout_and_as_failures_after_it():
-    with running(server_timeout='2500ms') as (proxy, _b, canary), Watching(source(proxy)) as watch:
+    with observed(server_timeout='2500ms') as (proxy, _b, canary, watch):
         canary.silent = True
         clients = [_raw(proxy, '/canary') for _i in range(5)]
         lab.wait_for(lambda: canary.hits == 5, 'the requests to arrive')
@@ -321,7 +337,8 @@ def test_silence_is_seen_as_waiting_before_any_timeout_and_as_failures_after_it(
 
 
 def test_waiting_is_exact_among_fast_requests_with_the_ring_and_a_lower_bound_without():
-    with running() as (proxy, _b, canary), Watching(source(proxy)) as exact, Watching(source(proxy, ring=None)) as bound:
+    with observed() as (proxy, _b, canary, exact), contextlib.ExitStack() as stack:
+        bound = stack.enter_context(Watching(source(proxy, ring=None)))
         canary.silent = True
         clients = [_raw(proxy, '/canary') for _i in range(3)]
         lab.wait_for(lambda: canary.hits == 3, 'the requests to arrive')
@@ -340,7 +357,7 @@ def test_waiting_is_exact_among_fast_requests_with_the_ring_and_a_lower_bound_wi
 
 def test_waiting_does_not_creep_up_with_aborts_retries_and_errors():
     arms = {name: {} for name in ('blue', 'canary', 'dead', 'tight', 'flaky')}
-    with running(server_timeout='50ms') as (proxy, _b, canary), Watching(source(proxy, arms=arms)) as watch:
+    with observed(server_timeout='50ms', arms=arms) as (proxy, _b, canary, watch):
         for turn in range(40):
             canary.status, canary.silent, canary.delay = (503 if turn % 4 == 0 else 200), turn % 4 == 1, 0.01 * (turn % 4 == 2)
             for path in ('/canary', '/flaky', '/tight', '/dead'):
@@ -356,7 +373,7 @@ def test_waiting_does_not_creep_up_with_aborts_retries_and_errors():
 
 def test_idle_ring_connection_is_renewed_without_loss():
     """'stats timeout' ends a connection that has no events; what happens meanwhile is still in the ring."""
-    with running(stats_timeout='300ms') as (proxy, _b, _c), Watching(source(proxy)) as watch:
+    with observed(stats_timeout='300ms') as (proxy, _b, _c, watch):
         sent, latencies, notes, end = 0, [], [], time.monotonic() + 2.5
         while time.monotonic() < end:
             for _i in range(3):
@@ -405,7 +422,7 @@ def test_a_frontend_that_does_not_log_is_named():
 
 
 def test_client_that_leaves_is_neither_good_nor_bad_but_its_wait_is_kept():
-    with running() as (proxy, _b, canary), Watching(source(proxy)) as watch:
+    with observed() as (proxy, _b, canary, watch):
         canary.silent = True
         # HAProxy 2.6 only notices that a client has left while it still expects something of it.
         client = _raw(proxy, '/canary', 'Content-Length: 10\r\n')
