@@ -2,71 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A lab of its own for the tests that run whole playbooks under load."""
-
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-
-def free_base() -> int:
-    """Returns a port that, with the 40 above it, nothing listens on."""
-    for base in range(21000, 60000, 100):
-        try:
-            for port in range(base, base + 40):
-                with socket.socket() as probe:
-                    probe.bind(('127.0.0.1', port))
-        except OSError:
-            continue
-        return base
-    raise RuntimeError('no free ports')
-
-
-class Lab:
-    """The lab in a directory and on ports of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        self.dir = directory
-        self.env = {**os.environ, 'LAB_DIR': str(directory), 'LAB_PORT': str(free_base()), 'ANSIBLE_CONFIG': str(ROOT / 'ansible.cfg'), 'ANSIBLE_NOCOLOR': '1'}
-        self.env.pop('PYTEST_CURRENT_TEST', None)
-
-    def command(self, *words: str) -> list[str]:
-        return [sys.executable, str(ROOT / 'lab' / 'lab.py'), *words]
-
-    def playbook(self, name: str, *extra: str) -> list[str]:
-        return [str(Path(sys.executable).parent / 'ansible-playbook'), '-i', str(ROOT / 'inventories' / 'local'), str(ROOT / 'playbooks' / name), *extra]
-
-    def run(self, *command: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
-
-    def play(self, name: str, *extra: str) -> subprocess.CompletedProcess[str]:
-        """Runs a playbook against the lab as it is."""
-        return self.run(*self.playbook(name, *extra))
-
-    def rollout(self, candidate: str, *extra: str) -> tuple[subprocess.CompletedProcess[str], dict]:
-        """What `make rollout` does, and its result.json."""
-        done = self.run(*self.command('run', '--fresh', '--', *self.playbook(
-            'rollout.yml', '-e', 'delivery_version=5.1', '-e', 'lab_candidate=%s' % candidate, *extra)))
-        return done, json.loads((self.dir / 'result.json').read_text())
-
-    def map_value(self) -> str:
-        """The entry of the service, as HAProxy has it."""
-        with socket.socket(socket.AF_UNIX) as talk:
-            talk.connect(str(self.dir / 'admin.sock'))
-            talk.sendall(b'show map %s\n' % str(self.dir / 'delivery.map').encode())
-            data = b''.join(iter(lambda: talk.recv(65536), b''))
-        return data.decode().split(' shop ')[1].split()[0]
+from e2e_lab import Lab
 
 
 @pytest.fixture(scope='module')

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import signal
+import subprocess
+import time
 
 import pytest
+
+from e2e_lab import ROOT
 
 pytestmark = pytest.mark.xdist_group('e2e')
 
@@ -26,6 +32,13 @@ def off_by(observed_bp: int, requested_bp: int, n: int) -> float:
     share = requested_bp / 10_000
     error = math.sqrt(share * (1 - share) / n)
     return abs(observed_bp / 10_000 - share) / error if error else math.inf * (observed_bp != requested_bp) if observed_bp != requested_bp else 0.0
+
+
+def await_true(condition, process, within=60.0):
+    end = time.monotonic() + within
+    while not condition():
+        assert process.poll() is None and time.monotonic() < end, 'it did not come to that'
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope='module')
@@ -118,3 +131,26 @@ def test_a_bad_version_is_taken_out_and_only_those_it_had_are_hurt(lab, candidat
         assert result['outcome'] == 'rolled_back'
         assert [stage['verdict'] for stage in result['stages']] == ['fail']
     assert lab.play('rollback.yml').returncode == 0
+
+
+def test_ctrl_c_returns_the_traffic_and_a_second_rollout_meanwhile_is_refused(lab):
+    lab.run(*lab.command('up'))
+    running = subprocess.Popen(
+        lab.command('run', '--', *lab.playbook('rollout.yml', '-e', 'delivery_version=5.1', '-e', '{"delivery_canary_stages": "20%:60s"}')),
+        env=lab.env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    try:
+        await_true(lambda: '/canary/2000' in lab.map_value(), running)
+        refused = lab.play('rollout.yml', '-e', 'delivery_version=5.2')
+        assert refused.returncode != 0
+        assert re.search(r'is being rolled out by shop-\S+ \(\S+ since [^)]+\)', refused.stdout), refused.stdout
+        assert '/canary/2000' in lab.map_value()
+        # A terminal sends Ctrl-C to every process of its foreground group; the session here is that group.
+        os.killpg(running.pid, signal.SIGINT)
+        said, _none = running.communicate(timeout=60)
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+    assert running.returncode != 0
+    assert lab.map_value().startswith('0/blue/'), said
+    assert 'Traffic is back on blue' in said
+    assert json.loads((lab.dir / 'result.json').read_text())['failed_stable'] == 0
