@@ -259,7 +259,7 @@ def main() -> None:
     parser.add_argument('--port', type=int, required=True)
     parser.add_argument('--fault', choices=FAULTS, default='none')
     parser.add_argument('--received', help='file that gets a line for each work request received')
-    parser.add_argument('--drain', type=float, default=1.5, help='seconds to serve on after SIGTERM, not ready (default 1.5)')
+    parser.add_argument('--drain', type=float, default=0.8, help='seconds to serve on after SIGTERM, not ready (default 0.8)')
     parser.add_argument('--grace', type=float, default=2.0, help='seconds for what is left after that (default 2)')
     asyncio.run(serve(parser.parse_args()))
 

@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 ARMS = ('blue', 'green', 'canary')
 FAULTS = ('none', 'errors', 'slow', 'crash', 'silent', 'hang')
 EXPIRY, LOAD = 'expiry', 'load'
-# The service serves on for 1.5 s after SIGTERM and gives what is left 2 s.
+# The service serves on for 0.8 s after SIGTERM and gives what is left 2 s.
 STOP_PATIENCE_S = 6.0
 
 
