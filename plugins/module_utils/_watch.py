@@ -129,7 +129,11 @@ class Watch:
         due = self._now()
         while not self._over.is_set():
             failed = []
-            for result in await held.renew():
+            results = await held.renew()
+            if any(result.conflict for result in results):
+                # Two writers at the same moment may both have given way: the next answer tells whose it is.
+                results = await held.renew()
+            for result in results:
                 if result.conflict:
                     raise Conflict(result.error)
                 if not result.ok:

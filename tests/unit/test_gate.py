@@ -209,6 +209,17 @@ def test_a_conflict_writes_nothing():
     assert result['msg'] == 'error: lb1 belongs to r2 of ann. Nothing was written.' and not lease.returned and not result['rolled_back']
 
 
+def test_two_writers_at_the_same_moment_are_no_conflict_yet():
+    class Colliding(Lease):
+        async def renew(self):
+            self.broken = 'conflict' if self.renewals == 2 else None
+            return await super().renew()
+
+    lease = Colliding()
+    result, _shown = watch([Source()], [lease], bake=1)
+    assert result['verdict'] == 'pass' and lease.renewals > 3
+
+
 def test_a_permanent_split_is_returned_too_and_never_renewed():
     lease = Lease(ttl_s=0.0)
     result, shown = watch([Source(bad=5)], [lease], bake=30)
