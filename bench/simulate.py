@@ -5,8 +5,8 @@
 """How often gates are wrong and how fast they are, by simulation: ours, and the rules of Argo Rollouts, Flagger and Kayenta.
 
 ``python bench/simulate.py`` prints the tables of the statistics note (section 5) as Markdown and whether the targets of its section 6
-hold; exit status 1 when one does not. All is seeded. The whole with 2000 bakes a cell takes an hour of one core, ``--ours`` ten minutes,
-``--short`` seconds. One process, of the lowest priority.
+hold; exit status 1 when one does not. All is seeded. The whole, 2000 bakes a cell, takes some twenty minutes, ``--ours`` fifteen,
+``--short`` seconds; one process, of the lowest priority.
 """
 
 from __future__ import annotations

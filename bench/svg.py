@@ -43,6 +43,9 @@ def line_chart(path: Path, title: str, x_label: str, y_label: str, series: t.Map
     for i, (name, line) in enumerate(series.items()):
         colour = COLOURS[i % len(COLOURS)]
         path_data = ' '.join('%s%.1f %.1f' % ('L' if j else 'M', *at(*point)) for j, point in enumerate(line))
-        out.append('<path d="%s" fill="none" stroke="%s" stroke-width="%g"/>' % (path_data, colour, 3 if name.startswith('F2') else 1.5))
-        out.append('<text x="%d" y="%d" fill="%s">%s</text>' % (WIDTH - RIGHT + 10, TOP + 18 * i, colour, escape(name)))
+        style = 'stroke="%s" stroke-width="%g"%s' % (
+            colour, 3 if name.startswith('F2') else 1.5, ' stroke-dasharray="6 3"' if i >= len(COLOURS) else '')
+        out.append('<path d="%s" fill="none" %s/>' % (path_data, style))
+        out.append('<path d="M%d %dh24" %s/><text x="%d" y="%d">%s</text>' % (
+            WIDTH - RIGHT + 8, TOP + 18 * i - 4, style, WIDTH - RIGHT + 38, TOP + 18 * i, escape(name)))
     path.write_text('\n'.join([*out, '</svg>']) + '\n', encoding='utf-8')

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import random
 import sys
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,9 @@ def test_the_targets_hold(tmp_path):
     assert report.missed == [] and report.held == 9
     assert '| F2 as shipped |' in out.getvalue()
     assert {file.name for file in tmp_path.iterdir()} == {'false-alarms-100.svg', 'time-to-abort-100.svg'}
+    for file in tmp_path.iterdir():
+        lines = ElementTree.parse(file).findall('{http://www.w3.org/2000/svg}path[@fill="none"]')
+        assert len(lines) >= 4, 'a line for each rule that has anything to show'
 
 
 def test_a_gate_that_takes_too_much_for_evidence_is_found(monkeypatch):
