@@ -124,7 +124,7 @@ def test_a_module_on_the_target_returns_the_traffic_when_its_connection_is_gone(
 
 
 def test_a_module_on_the_target_does_the_same(lab):
-    with Playbook(lab, run_on='target', lease='5s', bake=4) as playbook:
+    with Playbook(lab, run_on='target', lease='60s', bake=4) as playbook:
         assert playbook.end() == 0, playbook.text
     assert lab.to() is None
     assert [(one['event'], one.get('verdict')) for one in lab.events()] == [('verdict', 'pass')]
