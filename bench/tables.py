@@ -191,9 +191,6 @@ def variants(lift: float, replicates: int, seed: str, split: tuple[float, ...] =
         n, x = [0] * arms, [0] * arms
         first: dict[tuple[str, str], int] = {}
 
-        def mark(row: str, column: str, hour: int, first: dict[tuple[str, str], int] = first) -> None:
-            first.setdefault((row, column), hour)
-
         for hour in range(1, hours + 1):
             cycle = (1 + 0.5 * math.sin(hour * math.pi / 12)) * (0.8 if hour // 24 % 7 > 4 else 1)
             rate = 0.03 * (1 + 0.3 * math.sin(hour * math.pi / 12 + 1)) * (1 + 0.1 * math.sin(hour * math.pi / 84))
@@ -210,15 +207,15 @@ def variants(lift: float, replicates: int, seed: str, split: tuple[float, ...] =
                     # The evidence against a ratio: that against 1, less what the ratio explains better.
                     explained = x[arm] * math.log(2 * true / (1 + true)) + x[0] * math.log(2 / (1 + true))
                     if log_e >= math.log(2 / r.ALPHA):
-                        mark('F1', 'any winner', hour)
+                        first.setdefault(('F1', 'any winner'), hour)
                     if log_e - explained >= math.log(2 / r.ALPHA):
-                        mark('F1', 'true lift excluded', hour)
+                        first.setdefault(('F1', 'true lift excluded'), hour)
                     if abs(counts.pooled_z(x[0], n[0], x[arm], n[arm])) >= limit_z:
-                        mark('z, chi-square', 'any winner', hour)
+                        first.setdefault(('z, chi-square', 'any winner'), hour)
             if counts.multinomial_log_e(n, (1, 1, 1)) >= math.log(100):
-                mark('F1', 'split not as told', hour)
+                first.setdefault(('F1', 'split not as told'), hour)
             if counts.chi_square_p(n, (1, 1, 1)) < 0.01:
-                mark('z, chi-square', 'split not as told', hour)
+                first.setdefault(('z, chi-square', 'split not as told'), hour)
         for row, columns in table.items():
             for column, cell in columns.items():
                 cell.peeks.append(first.get((row, column)))

@@ -79,7 +79,7 @@ class Load:
         self._end, self._stop = time.monotonic() + seconds, threading.Event()
         self.bodies: dict[str, int] = {}
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(at_once)]
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _number in range(at_once)]
 
     def __enter__(self):
         for thread in self._threads:
@@ -108,7 +108,7 @@ class GateLab:
 
     def __enter__(self):
         self.blue = self._stack.enter_context(lab.Origin('blue'))
-        self.canaries = [self._stack.enter_context(lab.Origin('canary')) for _ in range(self._routers)]
+        self.canaries = [self._stack.enter_context(lab.Origin('canary')) for _number in range(self._routers)]
         self.proxies = [self._stack.enter_context(lab.HAProxy(
             LINES, head=HEAD, files={'delivery.map': ''}, blue=self.blue.port, canary=canary.port)) for canary in self.canaries]
         self.canary, self.proxy = self.canaries[0], self.proxies[0]

@@ -92,7 +92,7 @@ class Shop:
     def entry(self, n: int = 0) -> str | None:
         """The running map's value for shop."""
         return _value(line.split(' ', 1)[1] for line in self.proxies[n].ask('show map %s/delivery.map' % self.proxies[n].dir).splitlines()
-            if line)
+                      if line)
 
     def filed(self, n: int = 0) -> str | None:
         """The same in the file."""

@@ -55,7 +55,7 @@ async def _one(router: Router, operation: t.Callable[[Router], t.Awaitable[T]], 
     except (asyncio.TimeoutError, TimeoutError):
         error: DeliveryError = Unreachable(
             '%s did not answer within %g s: check that its process is not stopped, or raise its deadline.' % (
-            router.name, router.deadline + extra_s))
+                router.name, router.deadline + extra_s))
     except DeliveryError as exc:
         error = exc
     return Outcome(router.name, None, error, time.monotonic() - start)

@@ -42,7 +42,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     'endpoints': {'type': 'list', 'elements': 'dict', 'default': []},
     'sources': {'type': 'dict', 'default': {}},
     'conditions': {'type': 'list', 'elements': 'dict', 'required': True,
-                   'options': {key: {'type': _CONDITION_TYPES.get(key, 'raw')} for key in DEFAULTS}},
+                   'options': {key: {'type': _CONDITION_TYPES.get(key, 'raw'), 'no_log': False} for key in DEFAULTS}},
     'bake': {'type': 'raw', 'required': True},
     'interval': {'type': 'raw', 'default': '10s'},
     'guard_interval': {'type': 'raw'},

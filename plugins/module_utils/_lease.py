@@ -60,8 +60,8 @@ async def take_back(routers: t.Sequence[Router], stored: t.Mapping[str, t.Mappin
     """Takes every endpoint back, all at once; without *write* it only says what would be. Never raises DeliveryError.
 
     With *owner* only what that rollout still holds: where somebody else has decided since (a rollback by hand, a promotion, another
-    rollout), that decision stands. Without it, whatever there is. *stored* has the payloads of ways back that were computed earlier, by endpoint. One that cannot be reached is asked once
-    more while its deadline lasts; it costs nobody else anything.
+    rollout), that decision stands. Without it, whatever there is. *stored* has the payloads of ways back that were computed
+    earlier, by endpoint. One that cannot be reached is asked once more while its deadline lasts; it costs nobody else anything.
     """
     stored = stored or {}
 
@@ -124,7 +124,9 @@ def back_report(service: str, taken: t.Sequence[WayBackResult]) -> dict[str, t.A
     groups: dict[str, list[str]] = {}
     for one in taken:
         if one.ok:
-            where = 'All traffic of %s is on %s' % (service, one.to or 'what the configuration says') if one.to or not one.note else 'The traffic of %s' % service
+            where = 'The traffic of %s' % service
+            if one.to or not one.note:
+                where = 'All traffic of %s is on %s' % (service, one.to or 'what the configuration says')
             groups.setdefault('%s%s' % (where, ': ' + one.note if one.note else '' if one.changed else ', as it was'), []).append(one.endpoint)
     told = ['%s (%s).' % (text, ', '.join(names)) for text, names in groups.items()]
     if lost:

@@ -14,7 +14,6 @@ parent's own descriptors are opened through /proc: to learn whether it writes to
 from __future__ import annotations
 
 import os
-import typing as t
 
 from ansible.utils.display import Display
 
@@ -69,7 +68,7 @@ def _columns(descriptor: int | None) -> int:
     if descriptor is None:
         return 0
     try:
-        if _awx() or os.environ.get('TERM') == 'dumb' or not os.isatty(descriptor):
+        if _awx(os.environ) or os.environ.get('TERM') == 'dumb' or not os.isatty(descriptor):
             return 0
         return os.get_terminal_size(descriptor).columns or 80
     except OSError:
@@ -78,5 +77,5 @@ def _columns(descriptor: int | None) -> int:
         os.close(descriptor)
 
 
-def _awx(environ: t.Mapping[str, str] = os.environ) -> bool:
+def _awx(environ: t.Mapping[str, str]) -> bool:
     return 'AWX_ISOLATED_DATA_DIR' in environ or environ.get('ANSIBLE_STDOUT_CALLBACK') == 'awx_display'

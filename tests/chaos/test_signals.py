@@ -40,7 +40,8 @@ class Playbook:
         master, slave = pty.openpty() if tty else os.pipe()
         self._parts: list[bytes] = []
         self.process = subprocess.Popen(
-            [Path(sys.executable).parent / 'ansible-playbook', str(path), *arguments], stdin=subprocess.DEVNULL, stdout=slave, stderr=slave, start_new_session=True, cwd=lab.proxy.dir,
+            [Path(sys.executable).parent / 'ansible-playbook', str(path), *arguments], stdin=subprocess.DEVNULL, stdout=slave,
+            stderr=slave, start_new_session=True, cwd=lab.proxy.dir,
             env={**{k: v for k, v in os.environ.items() if not k.startswith('ANSIBLE_')}, 'ANSIBLE_COLLECTIONS_PATH': str(ROOT / '.collections'),
                  'ANSIBLE_NOCOLOR': '1', 'TERM': 'xterm', **(environ or {})})
         os.close(slave)

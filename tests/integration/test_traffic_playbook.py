@@ -30,13 +30,13 @@ def play(shop, tmp_path, tasks, *arguments):
     common = json.dumps({'service': 'shop', 'arms': shop.options()['arms'], 'endpoints': shop.endpoints()})
     lines = ['- hosts: all', '  gather_facts: false', '  module_defaults:',
              '    progressive.delivery.traffic_weight: %s' % common, '    progressive.delivery.traffic_weight_info: %s' % common,
-                 '  tasks:']
+             '  tasks:']
     for number, (module, options) in enumerate(tasks):
         lines += ['    - name: task %d' % number, '      progressive.delivery.%s: %s' % (module, json.dumps(options)),
-            '      register: out%d' % number]
+                  '      register: out%d' % number]
     lines += ['    - ansible.builtin.copy:', '        dest: %s/out.json' % tmp_path,
               '        content: "{{ [%s] | to_json }}"' % ', '.join('out%d' % n for n in range(len(tasks))), '      check_mode: false',
-                  '      diff: false']
+              '      diff: false']
     (tmp_path / 'play.yml').write_text('\n'.join(lines) + '\n')
     inventory = 'target ansible_connection=local ansible_python_interpreter=%s\n' % sys.executable
     (tmp_path / 'hosts').write_text(inventory)
@@ -55,7 +55,7 @@ SPLIT = {'split': {'canary': '5%'}, 'lease': '60s', 'rollout': 'r1'}
 def test_tasks_on_the_control_host(shop, tmp_path):
     code, text, out = play(shop, tmp_path, [
         ('traffic_weight', SPLIT), ('traffic_weight', SPLIT), ('traffic_weight_info', {}), ('traffic_weight', {'state': 'way_back'})],
-            '--diff')
+        '--diff')
     assert code == 0, text
     assert [one['changed'] for one in out] == [True, False, False, True]
     assert 'shop on lb1: canary 0 % -> 5 %, blue 100 % -> 95 %' in text
@@ -84,14 +84,14 @@ def test_module_on_the_target(shop, tmp_path):
 def test_failure_is_a_sentence(shop, tmp_path):
     code, text, _out = play(shop, tmp_path, [('traffic_weight', {**SPLIT, 'arms': {'blue': {}, 'canary': {'backend': 'nope'}}})])
     assert code == 2 and 'The backend \\"nope\\" of arm \\"canary\\" does not exist on lb1' in text.replace('\\\\',
-        '\\') or '"nope" of arm "canary"' in text
+                                                                                                            '\\') or '"nope" of arm "canary"' in text
     assert 'Traceback' not in text and 'UNREACHABLE' not in text
 
 
 def test_target_that_cannot_be_reached_is_a_failure_with_our_message(shop, tmp_path):
     endpoint = [('traffic_weight', {'state': 'way_back', 'run_on': 'target'})]
     code, text, _out = play(shop, tmp_path, endpoint, '-e',
-        'ansible_connection=ssh ansible_host=127.0.0.1 ansible_port=1 ansible_ssh_retries=0')
+                            'ansible_connection=ssh ansible_host=127.0.0.1 ansible_port=1 ansible_ssh_retries=0')
     assert code == 2 and 'The split of shop could not be set from the host target' in text and 'unreachable=0' in text
 
 
@@ -100,7 +100,7 @@ def test_watchdog_of_a_module_on_the_target(tmp_path):
     from test_traffic_weights import ARMS, Pool, watched
     with Pool() as pool:
         options = {'arms': ARMS, 'endpoints': pool.endpoints(), 'split': {'canary': '50%'}, 'lease': '2s', 'rollout': 'r1',
-            'run_on': 'target'}
+                   'run_on': 'target'}
         code, text, out = play(pool, tmp_path, [('traffic_weight', options)])
         assert code == 0, text
         assert out[0]['configured'] == {'lb1': {'canary': 5000, 'blue': 5000}}

@@ -76,7 +76,7 @@ def test_promotion_is_permanent_and_remembers_the_former_stable(shop):
 
 def test_header_leads_to_the_arm_while_the_lease_lives(shop):
     shop.do(split={'canary': 0}, stable='blue', matches=[{'header': 'X-Canary-User', 'value': 'true', 'arm': 'canary'}], lease='2s',
-        rollout='r1')
+            rollout='r1')
     assert get(shop.proxy.port, headers={'x-canary-user': 'true'}).body == 'canary'
     assert get(shop.proxy.port, headers={'x-canary-user': 'false'}).body == 'blue'
     assert tally(shop.proxy.port, 100) == {'blue': 100}
@@ -519,18 +519,18 @@ BAD = {
     'by with a comma': (dict(by='a,b', split={'canary': '5%'}, lease='30s'), BadInput, 'cannot be stored'),
     'version with an equals sign': (dict(version='a=b', split={'canary': '5%'}, lease='30s'), BadInput, 'cannot be stored'),
     'backend with a space': (dict(arms={'blue': {}, 'canary': {'backend': 'x y'}}, split={'canary': '5%'}, lease='30s'), BadInput,
-        'not a valid name'),
+                             'not a valid name'),
     'backend missing': (dict(arms={'blue': {}, 'canary': {'backend': 'nope'}}, split={'canary': '5%'}, lease='30s'), Unsupported,
                         'The backend "nope" of arm "canary" does not exist on lb1'),
     'server missing': (dict(arms={'blue': {}, 'canary': {'servers': ['zz']}}, split={'canary': '5%'}, lease='30s'), Unsupported,
                        'The server "zz" of arm "canary" is not in the backend "canary" of lb1'),
     'one backend for two arms': (dict(arms={'blue': {}, 'canary': {'backend': 'blue'}}, split={'canary': '5%'}, lease='30s'), BadInput,
-        'same backend'),
+                                 'same backend'),
     'match not declared': (dict(split={'canary': '5%'}, lease='30s', matches=[{'header': 'x-beta', 'value': '1', 'arm': 'canary'}]),
-        Unsupported,
+                           Unsupported,
                            'does not match on the header x-beta=1'),
     'match with a quote': (dict(split={'canary': '5%'}, lease='30s', matches=[{'header': 'x-canary-user', 'value': 't"', 'arm': 'canary'}]),
-        BadInput,
+                           BadInput,
                            'not usable'),
 }
 
@@ -542,12 +542,12 @@ def test_bad_input(shop, case):
     with pytest.raises(kind, match=said):
         shop.do(**{'rollout': 'r1', **options})
     assert before == (shop.entry(), shop.proxy.ask('show map %s/delivery.map' % shop.proxy.dir),
-        (shop.proxy.dir / 'delivery.map').read_text())
+                      (shop.proxy.dir / 'delivery.map').read_text())
 
 
 BAD_ENDPOINTS = {
     'map missing': (dict(map='/etc/haproxy/none.map', file=''), Unsupported,
-        r'The map /etc/haproxy/none.map is not in the running configuration of lb1: .*README'),
+                    r'The map /etc/haproxy/none.map is not in the running configuration of lb1: .*README'),
     'map with a semicolon': (dict(map='/etc/x;quit', file=''), BadInput, 'not usable'),
     'file not writable': (dict(file='/proc/none/delivery.map'), Unsupported, 'there is no directory'),
     'too many candidates': (dict(slots=1), Unsupported, 'lines for 1 candidate, and the split'),

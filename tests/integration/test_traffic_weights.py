@@ -232,15 +232,15 @@ def test_consistent_hash_takes_weights():
 
 BAD = {
     'server missing': (dict(arms={**ARMS, 'canary': {'backend': 'pool', 'servers': ['c9']}}), Unsupported,
-        '"c9" of arm "canary" is not in the backend'),
+                       '"c9" of arm "canary" is not in the backend'),
     'no servers named': (dict(arms={**ARMS, 'canary': {'backend': 'pool'}}), BadInput, 'names no servers'),
     'two backends': (dict(arms={**ARMS, 'canary': {'backend': 'other', 'servers': ['c1']}}), BadInput, 'are in the backends other, pool'),
     'backend missing': (dict(arms={name: {**arm, 'backend': 'none'} for name, arm in ARMS.items()}), Unsupported,
-        'The backend "none" does not exist on lb1'),
+                        'The backend "none" does not exist on lb1'),
     'server of two arms': (dict(arms={**ARMS, 'canary': {'backend': 'pool', 'servers': ['b1']}}), BadInput, 'belongs to two arms'),
     'sticky': (dict(sticky='hash'), Unsupported, 'neither matches nor sticky'),
     'server of no arm': (dict(arms={'blue': {'backend': 'pool', 'servers': ['b1']}, 'canary': ARMS['canary']}), Conflict,
-        'also sends traffic to b2'),
+                         'also sends traffic to b2'),
 }
 
 

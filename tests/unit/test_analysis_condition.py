@@ -210,7 +210,7 @@ def test_gauge_between_its_limits_is_inconclusive():
 def test_a_gauge_that_vanished_is_no_data():
     feed = Feed(one({'metric': 'workers', 'pass_above': 60}))
     feed(gauges={('workers', 'canary'): 61})
-    for _ in range(3):
+    for _number in range(3):
         feed()
     assert feed.condition.finish().verdict == 'no_data'
     feed = Feed(one({'metric': 'workers', 'pass_above': 60}))
@@ -238,7 +238,7 @@ def test_counts_need_no_minimum_sample():
 
 def test_a_low_rate_says_nothing_before_the_window_is_full():
     feed = Feed(one({'metric': 'request_rate', 'abort_below': 5, 'window': 3}))
-    assert [feed(1).final for _ in range(3)] == [False, False, True]
+    assert [feed(1).final for _number in range(3)] == [False, False, True]
 
 
 def test_share_of_the_candidate():
@@ -277,7 +277,7 @@ def test_without_a_pass_limit_data_within_the_abort_limit_pass():
 def test_traffic_that_stopped_is_no_data_though_it_was_good():
     feed = Feed(one({**ERRORS, 'window': 5}))
     feed(1000, 0)
-    for _ in range(6):
+    for _number in range(6):
         feed(0, 0)
     judgement = feed.condition.finish()
     assert (judgement.verdict, judgement.reason) == ('no_data', 'canary: no requests in the last 6 s')
@@ -285,14 +285,14 @@ def test_traffic_that_stopped_is_no_data_though_it_was_good():
 
 def test_no_data_after_ends_the_watch_early():
     feed = Feed(one({**ERRORS, 'no_data_after': 3}))
-    assert [feed(0).final for _ in range(3)] == [False, False, True]
+    assert [feed(0).final for _number in range(3)] == [False, False, True]
     assert feed.last.verdict == 'no_data'
 
 
 def test_a_source_that_keeps_failing_is_an_error():
     feed = Feed(one(ERRORS))
     feed(100, 0)
-    assert [feed(None, errors=['lb1 is silent.']).final for _ in range(3)] == [False, False, True]
+    assert [feed(None, errors=['lb1 is silent.']).final for _number in range(3)] == [False, False, True]
     assert feed.last.reason == 'the source "router" failed 3 polls in a row: lb1 is silent'
     feed(100, 0)
     assert feed.condition.finish().verdict == 'pass'
@@ -300,7 +300,7 @@ def test_a_source_that_keeps_failing_is_an_error():
 
 def test_a_proof_counts_more_than_an_error():
     feed = Feed(one({**ERRORS}))
-    for _ in range(2):
+    for _number in range(2):
         feed(None, errors=['lb2 is silent.'])
     assert feed(100, 50, errors=['lb2 is silent.']).verdict == 'fail'
 
@@ -326,7 +326,7 @@ def test_a_pass_means_that_the_counts_allow_it(polls):
     for requests, bad in polls:
         feed(requests, min(requests, bad))
     verdict = feed.condition.finish().verdict
-    total, bad = sum(r for r, _ in polls), sum(min(r, b) for r, b in polls)
+    total, bad = sum(r for r, _bad in polls), sum(min(r, b) for r, b in polls)
     if verdict == 'pass':
         assert total >= 10 and bad / total < 0.001
     if verdict == 'fail':

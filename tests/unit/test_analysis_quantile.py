@@ -64,7 +64,7 @@ def test_window_holds_exactly_the_blocks_inside_it(polls, length):
         inside = polls[max(0, second - length):second]
         assert series.window.requests == sum(map(len, inside))
         assert series.window.bad == sum(len(one) // 2 for one in inside)
-        assert sorted(v for v, n in series.window.latencies.counts.items() for _ in range(n)) == sorted(sum(inside, []))
+        assert sorted(v for v, n in series.window.latencies.counts.items() for _number in range(n)) == sorted(sum(inside, []))
         assert series.window.gave_up.total == sum(len(one[:2]) for one in inside)
         assert abs(series.window.seconds - len(inside)) < 1e-9
     assert series.stage.requests == sum(map(len, polls))

@@ -21,8 +21,8 @@ HYBRID = {
 ERRORS = {'name': 'errors', 'metric': 'error_ratio', 'abort_above': 0.005}
 
 
-def plan(stages=HYBRID, strategy='hybrid', arms=ARMS, stable='blue', conditions=(ERRORS,), canary='canary', **more):
-    return make_plan('shop', '5.1', strategy, stages, arms, stable, conditions, canary, **more)
+def plan(stages=None, strategy='hybrid', arms=ARMS, stable='blue', conditions=(ERRORS,), canary='canary', **more):
+    return make_plan('shop', '5.1', strategy, stages or HYBRID, arms, stable, conditions, canary, **more)
 
 
 def test_the_hybrid_strategy_goes_over_the_canary_to_the_other_colour():

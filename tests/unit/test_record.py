@@ -24,10 +24,10 @@ def test_a_journal_is_read_as_it_was_written(tmp_path):
     path = str(tmp_path / 'j.jsonl')
     journal = Journal(path, 'r1', clock=lambda: 1795359485.25)
     journal.write('intent', strict=True, requested_bp={'canary': 500})
-    journal.write('verdict', reason='line\nbreak “and quotes”')
+    journal.write('verdict', reason='line\nbreak \u201cand quotes\u201d')
     first, second = read_journal(path)
     assert first == {'t': '2026-11-22T14:58:05.250Z', 'ts': 1795359485.25, 'rollout': 'r1', 'event': 'intent', 'requested_bp': {'canary': 500}}
-    assert second['reason'] == 'line\nbreak “and quotes”'
+    assert second['reason'] == 'line\nbreak \u201cand quotes\u201d'
     assert len((tmp_path / 'j.jsonl').read_text().splitlines()) == 2
 
 

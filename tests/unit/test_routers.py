@@ -65,7 +65,7 @@ def test_map_value_by_hand():
     assert value.candidates == (('canary', 500), ('green', 2000)) and value.rev == 3 and value.match is None
     assert MapValue.parse('0/blue/rand/-/-') == MapValue.parse('0/blue/rand/-/') == MapValue('blue')
     for bad in ('', 'x', '0/blue/rand/-', '0/blue/rand/-/-/canary', '0/blue/odd/-/-', '0/blue/rand/-/-/canary/9/green/5',
-            '-1/blue/rand/-/-',
+                '-1/blue/rand/-/-',
                 '0/bl ue/rand/-/-', '0/blue/rand/-/-/canary/10001', '٣/blue/rand/-/-'):
         with pytest.raises(NotASplit):
             MapValue.parse(bad)
@@ -180,7 +180,7 @@ def test_writers_of_one_file_lose_nothing(tmp_path):
     for thread in threads:
         thread.join()
     assert {key: mapfile.read_entry(path, key) for key in ('s0', 's1', 's2', 's3', 's4')} == dict.fromkeys(('s0', 's1', 's2', 's3', 's4'),
-        '19')
+                                                                                                           '19')
     assert [item.name for item in tmp_path.iterdir()] == ['delivery.map']
 
 
@@ -248,7 +248,7 @@ def test_an_endpoint_may_have_its_own_backends():
     arms = parse_arms({'blue': None, 'canary': {'backend': 'c', 'servers': ['s1']}}, endpoint)
     assert (arms['blue'].backend, arms['canary'].backend, arms['canary'].servers) == ('blue', 'dc1', ('s1',))
     for raw, said in (({'blue': 'x', 'canary': {}}, 'must be a dictionary'), ({'blue': {'bakend': 'x'}, 'canary': {}}, 'unknown option'),
-            ({}, 'has no arms'),
+                      ({}, 'has no arms'),
                       ({'blue': {'servers': 's1'}, 'canary': {}}, 'list of names'), ({'blue': {}}, 'is not one of the service')):
         with pytest.raises(BadInput, match=said):
             parse_arms(raw, endpoint)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import io
 import random
 import sys
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 

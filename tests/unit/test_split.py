@@ -21,7 +21,7 @@ def test_shares_survive_being_written(bp):
 
 
 @pytest.mark.parametrize('text, bp', [('5%', 500), ('5 %', 500), (' 0.01% ', 1), ('100%', 10000), ('12.5%', 1250), (0, 0), ('33.33%', 3333),
-    ('5', 5)])
+                                      ('5', 5)])
 def test_parse_share(text, bp):
     assert parse_share(text) == bp
 

@@ -30,7 +30,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._haproxy.logl
 from ansible_collections.progressive.delivery.plugins.module_utils._haproxy.parse import Info, StatRow, parse_info, parse_stat
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics import base
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.counters import Counters, Tally, Waiting
-from ansible_collections.progressive.delivery.plugins.module_utils._metrics.ring import EVENTS_MAX, Events, RingReader
+from ansible_collections.progressive.delivery.plugins.module_utils._metrics.ring import EVENTS_MAX, GRACE_S, Events, RingReader
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Arm
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint
 
@@ -73,6 +73,8 @@ class _Watch:
     last: dict[str, Counters] = field(default_factory=dict)
     waiting: Waiting = field(default_factory=Waiting)
     unlogged: int = 0
+    logged: float = 0.0
+    """When the ring last gave an event, or was first asked."""
 
     @property
     def backends(self) -> list[str]:
@@ -158,6 +160,7 @@ class HaproxySource:
         if watch.ring:
             watch.ring.renew(process)
         first, seconds = watch.polled is None, now - (watch.polled or 0.0)
+        watch.logged = now if first else watch.logged
         watch.polled = now
         events, over, watch.events, watch.over = watch.events, watch.over, [], 0
         rows = {key: row for arm in arms for key, row in zip(arm.keys, arm.rows.values())}
@@ -180,8 +183,10 @@ class HaproxySource:
         if over and not first:
             notes.append('HAProxy at %s logged %d requests more than the %d that are kept between two polls: poll more often.' % (
                 watch.endpoint.address, over, EVENTS_MAX))
-        watch.unlogged = watch.unlogged + requests if watch.ring and not events else 0
-        if watch.unlogged > _UNLOGGED_MAX:
+        if events or not watch.ring:
+            watch.unlogged, watch.logged = 0, now
+        watch.unlogged += requests
+        if watch.ring and watch.unlogged > _UNLOGGED_MAX and now - watch.logged > GRACE_S:
             errors.append('HAProxy at %s has answered %d requests and logged none of them in the ring "%s": give the frontend "option '
                           'httplog" and "log ring@%s local0".' % (
                               watch.endpoint.address, watch.unlogged, watch.endpoint.ring, watch.endpoint.ring))

@@ -35,6 +35,8 @@ EVENTS_MAX = 50_000
 _LINE_MAX = 65_536
 _REMEMBERED = 32
 _RESUME_S = 0.5
+# A busy machine may take that long to connect; the counters go on meanwhile.
+GRACE_S = 3.0
 _PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5)
 _REFUSALS = (b'No such event sink', b'Permission denied')
 _DROPPED = re.compile(rb'(\d{1,10}) events? dropped')
@@ -52,7 +54,7 @@ class Events:
     lost: list[str] = field(default_factory=list)
     """A sentence for each time that events may have been lost."""
     problem: str = ''
-    """A sentence while the ring is not being followed."""
+    """A sentence once the ring has not been followed for GRACE_S seconds."""
 
 
 class RingReader:
@@ -73,6 +75,7 @@ class RingReader:
         self._replay: deque[bytes] | None = None
         self._replay_since = 0.0
         self._problem = ''
+        self._problem_since = 0.0
         self._refused = False
         self._task: asyncio.Task | None = None
         self._following: asyncio.Event | None = None
@@ -97,7 +100,7 @@ class RingReader:
         try:
             await asyncio.wait_for(self._following.wait(), deadline)
         except (asyncio.TimeoutError, TimeoutError):
-            self._problem = self._problem or 'no answer within %g s' % deadline
+            self._fail(self._problem or 'no answer within %g s' % deadline)
         if self._refused:
             raise Refused('HAProxy at %s does not show the ring "%s": %s. Give its socket "level operator" or "level admin".' % (
                 self.address, self.ring, self._problem))
@@ -119,9 +122,14 @@ class RingReader:
         if self._replay and self._clock() - self._replay_since > _RESUME_S:
             self._give_up()
         events, self._events = self._events, Events()
-        if self._problem:
+        if self._problem and self._clock() - self._problem_since > GRACE_S:
             events.problem = 'The ring "%s" of HAProxy at %s is not being followed: %s.' % (self.ring, self.address, self._problem)
         return events
+
+    def _fail(self, problem: str) -> None:
+        if not self._problem:
+            self._problem_since = self._clock()
+        self._problem = problem
 
     async def _follow(self) -> None:
         failures = 0
@@ -133,7 +141,8 @@ class RingReader:
                     await self._read(b'', self._remember)
                 await self._read(b' -w', self._receive)
             except OSError as exc:
-                self._problem, self._refused = exc.strerror or str(exc), isinstance(exc, PermissionError) and not exc.errno
+                self._fail(exc.strerror or str(exc))
+                self._refused = isinstance(exc, PermissionError) and not exc.errno
                 if self._refused:
                     self._following.set()
             failures = 0 if self._clock() - begun > 1 else failures + 1

@@ -187,7 +187,7 @@ class HaproxyMap:
             return
         raise Conflict('%s on %s was changed by somebody else since it was read (it has rev %s of %s now): '
                        'nothing was overwritten; try again.' % (
-            self.service, self.name, now.rev if now else '-', now.facts.get('id', 'nobody') if now else 'nobody'))
+                           self.service, self.name, now.rev if now else '-', now.facts.get('id', 'nobody') if now else 'nobody'))
 
     def renewable(self, observed: Observed) -> t.Mapping[str, t.Any]:
         return {'value': str(observed.state.value.without_lease())}

@@ -117,7 +117,7 @@ class HaproxyWeights:
         if change.kind in ('split', 'release') and token(state) != change.token:
             raise Conflict('The weights of "%s" on %s were changed by somebody else since they were read: '
                            'nothing was overwritten; try again.' % (
-                self._backend, self.name))
+                               self._backend, self.name))
         if change.kind == 'undo' and state.record.get('rev') != payload['rev']:
             return Applied(change, self._seen(state))
         if change.lease_s:

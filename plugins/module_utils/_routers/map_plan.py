@@ -104,7 +104,7 @@ class MapPlan:
         if len(split.candidates) > self.endpoint.slots:
             raise Unsupported('%s has lines for %d candidate%s, and the split %s has %d: '
                               'add a pair of lines per candidate and set "slots".' % (
-                self.name, self.endpoint.slots, '' if self.endpoint.slots == 1 else 's', split, len(split.candidates)))
+                                  self.name, self.endpoint.slots, '' if self.endpoint.slots == 1 else 's', split, len(split.candidates)))
         if not split.partial:
             return MapValue(self.arms[split.stable].backend)
         if split.sticky == 'hash' and not self.endpoint.sticky:
@@ -123,7 +123,7 @@ class MapPlan:
         for kind, name, value in sorted(wanted - declared):
             raise Unsupported('%s does not match on the %s %s=%s: '
                               'add it to the acl pd_match of its frontend and to "matches" of the endpoint.' % (
-                self.name, kind, name, value))
+                                  self.name, kind, name, value))
         arms = {m.arm for m in split.matches}
         if len(arms) > 1 or wanted != declared:
             raise Unsupported('All matches of %s (%s) lead to one arm: its configuration has a single acl pd_match.' % (
