@@ -68,7 +68,7 @@ def _columns(descriptor: int | None) -> int:
     if descriptor is None:
         return 0
     try:
-        if _awx(os.environ) or os.environ.get('TERM') == 'dumb' or not os.isatty(descriptor):
+        if _awx() or os.environ.get('TERM') == 'dumb' or not os.isatty(descriptor):
             return 0
         return os.get_terminal_size(descriptor).columns or 80
     except OSError:
@@ -77,5 +77,5 @@ def _columns(descriptor: int | None) -> int:
         os.close(descriptor)
 
 
-def _awx(environ: t.Mapping[str, str]) -> bool:
-    return 'AWX_ISOLATED_DATA_DIR' in environ or environ.get('ANSIBLE_STDOUT_CALLBACK') == 'awx_display'
+def _awx() -> bool:
+    return 'AWX_ISOLATED_DATA_DIR' in os.environ or os.environ.get('ANSIBLE_STDOUT_CALLBACK') == 'awx_display'

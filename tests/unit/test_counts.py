@@ -141,7 +141,7 @@ class TestFixedSample:
     @given(PAIRS, st.floats(0.01, 0.3))
     def test_exchanged_arms_mirror_every_answer(self, pair, alpha):
         e_b, n_b, e_c, n_c = pair
-        other = (e_c, n_c, e_b, n_b)
+        other = pair[2:] + pair[:2]
         low, high = counts.newcombe_interval(*pair, alpha)
         assert low - 1e-12 <= e_c / n_c - e_b / n_b <= high + 1e-12
         assert counts.newcombe_interval(*other, alpha) == pytest.approx((-high, -low), abs=1e-12)
