@@ -101,7 +101,8 @@ class Gate:
     def intent(self) -> str:
         """What watching would mean, as check mode says it."""
         return 'would watch %s for %s, every %s, with %d condition%s' % (
-            self.candidate, format_duration(self.bake), format_duration(self.interval), len(self.conditions), 's' if len(self.conditions) != 1 else '')
+            self.candidate, format_duration(self.bake), format_duration(self.interval), len(self.conditions),
+            's' if len(self.conditions) != 1 else '')
 
 
 def read_gate(options: t.Mapping[str, t.Any]) -> Gate:
@@ -110,16 +111,18 @@ def read_gate(options: t.Mapping[str, t.Any]) -> Gate:
     arms = tuple(check_name('arm', arm) for arm in options['arms'])
     for key in ('candidate', 'stable'):
         if options.get(key) and options[key] not in arms:
-            raise BadInput('The %s arm "%s" is not one of the service: its arms are %s.' % (key, options[key], ', '.join(sorted(arms)) or 'none'))
+            raise BadInput('The %s arm "%s" is not one of the service: its arms are %s.' % (
+                key, options[key], ', '.join(sorted(arms)) or 'none'))
     if options.get('stable') == options['candidate']:
         raise BadInput('The arm "%s" is both candidate and stable: a gate compares two different arms.' % options['candidate'])
     bake, interval = parse_duration(options['bake'], 'bake'), parse_duration(options['interval'], 'interval')
     warm_up, extend_by = parse_duration(options['warm_up'], 'warm_up'), parse_duration(options['extend_by'], 'extend_by')
     if not SHORTEST_INTERVAL_S <= interval <= bake <= LONGEST_BAKE_S:
-        raise BadInput('The bake of %g s with an interval of %g s cannot be watched: the interval must be at least %g s and at most the bake, '
-                       'and the bake at most 30 days.' % (bake, interval, SHORTEST_INTERVAL_S))
+        raise BadInput('The bake of %g s with an interval of %g s cannot be watched: the interval must be at least %g s and at most '
+                       'the bake, and the bake at most 30 days.' % (bake, interval, SHORTEST_INTERVAL_S))
     guard = options.get('guard_interval')
-    guard_interval = min(interval, max(SHORTEST_GUARD_S, interval / 4), LONGEST_GUARD_S) if guard is None else parse_duration(guard, 'guard_interval')
+    guard_interval = parse_duration(guard, 'guard_interval') if guard is not None else min(
+        interval, max(SHORTEST_GUARD_S, interval / 4), LONGEST_GUARD_S)
     if not SHORTEST_INTERVAL_S <= guard_interval <= interval:
         raise BadInput('The guard_interval of %g s must be at least %g s and at most the interval (%g s).' % (
             guard_interval, SHORTEST_INTERVAL_S, interval))
@@ -137,7 +140,8 @@ def read_gate(options: t.Mapping[str, t.Any]) -> Gate:
     if not sources:
         raise BadInput('There is nothing to observe: give endpoints, or sources.')
     conditions = build_conditions(options['conditions'], Context(
-        candidate=options['candidate'], stable=options.get('stable'), arms=arms, sources={source.name: source.metrics for source in sources},
+        candidate=options['candidate'], stable=options.get('stable'), arms=arms,
+        sources={source.name: source.metrics for source in sources},
         endpoints=len(options['endpoints']), warm_up=warm_up, error_limit=options['error_limit']))
     for condition in conditions:
         if condition.spec.warm_up >= bake:
@@ -145,7 +149,9 @@ def read_gate(options: t.Mapping[str, t.Any]) -> Gate:
                 condition.name, condition.spec.warm_up, bake))
     return Gate(
         service=service, stage=str(options.get('stage') or ''), candidate=options['candidate'], stable=options.get('stable'),
-        share_bp=None if options.get('share_bp') is None else parse_share(options['share_bp']), sources=sources, conditions=tuple(conditions),
-        bake=bake, interval=interval, guard_interval=guard_interval, warm_up=warm_up, leases=tuple(held(lease) for lease in options['leases'] if lease),
+        share_bp=None if options.get('share_bp') is None else parse_share(options['share_bp']), sources=sources,
+        conditions=tuple(conditions),
+        bake=bake, interval=interval, guard_interval=guard_interval, warm_up=warm_up,
+        leases=tuple(held(lease) for lease in options['leases'] if lease),
         way_back=options['on_fail'] == 'way_back', policy=Policy.of(options.get('policy')), extend_by=extend_by,
         max_extensions=options['max_extensions'])

@@ -89,7 +89,8 @@ def _sentence(ending: Ending, reason: str, rollback: t.Mapping[str, t.Any] | Non
         return text if left is None else '%s The shares stay until their lease runs out, in at most %s.' % (text, left)
     if rollback['complete']:
         seconds = rollback['seconds']
-        return '%s Traffic is back on %s after %s.' % (text, rollback['to'], '%.0f ms' % (seconds * 1000) if seconds < 1 else '%.1f s' % seconds)
+        return '%s Traffic is back on %s after %s.' % (
+            text, rollback['to'], '%.0f ms' % (seconds * 1000) if seconds < 1 else '%.1f s' % seconds)
     lost = '; '.join('%s: %s' % (row['endpoint'], str(row['error']).rstrip('.')) for row in rollback['endpoints'] if not row['ok'])
     return '%s NOT all traffic could be returned (%s)%s.' % (
         text, lost, '' if left is None else '; what is left ends with its lease, in at most %s' % left)

@@ -103,8 +103,8 @@ class Watch:
         duration = self._now() - self._began
         await asyncio.gather(rounds, *renewals, *(self._close(source) for source in self.gate.sources), return_exceptions=True)
         result = report(ending, cause() if ending.stopped else None, rollback, Watched(
-            tuple(self._judgements.values()), self._totals.as_dict(), self._totals.observed_bp() or {}, self._samples, duration, self._extensions,
-            tuple(self._notes), bool(self._held), self._lease_left()))
+            tuple(self._judgements.values()), self._totals.as_dict(), self._totals.observed_bp() or {}, self._samples, duration,
+            self._extensions, tuple(self._notes), bool(self._held), self._lease_left()))
         record(self._journal, self.gate.label, result)
         return result
 
@@ -138,7 +138,8 @@ class Watch:
                     raise Conflict(result.error)
                 if not result.ok:
                     failed.append(str(result.error))
-                self._say_trouble('lease of ' + result.endpoint, None if result.ok else '%s: lease not renewed' % result.endpoint, result.error)
+                trouble = None if result.ok else '%s: lease not renewed' % result.endpoint
+                self._say_trouble('lease of ' + result.endpoint, trouble, result.error)
             if held.left() <= 0:
                 raise DeliveryError('the lease of %s ran out before it could be renewed: %s' % (
                     self.gate.candidate, ' '.join(failed) or 'this process was stopped for too long.'))
@@ -161,7 +162,8 @@ class Watch:
             if isinstance(answer, BaseException):
                 rows.append({'endpoint': 'all', 'ok': False, 'error': str(answer) or type(answer).__name__, 'to': None, 'seconds': None})
             else:
-                rows += [{'endpoint': one.endpoint, 'ok': one.ok, 'error': one.error, 'to': one.to, 'seconds': one.seconds} for one in answer]
+                rows += [{'endpoint': one.endpoint, 'ok': one.ok, 'error': one.error, 'to': one.to, 'seconds': one.seconds}
+                         for one in answer]
         to = sorted({row['to'] for row in rows if row['ok'] and row['to']})
         return {'seconds': round(self._now() - self._decided, 4), 'endpoints': rows, 'to': to[0] if len(to) == 1 else to or None,
                 'complete': bool(rows) and all(row['ok'] for row in rows)}
@@ -175,7 +177,8 @@ class Watch:
         while True:
             samples = list(offsets(begin, end, self.gate.interval, extra))
             looks = list(offsets(begin, end, self.gate.guard_interval, samples))
-            await asyncio.gather(*(self._poll(source, looks if source.quick else samples, frozenset(samples)) for source in self.gate.sources))
+            await asyncio.gather(*(self._poll(source, looks if source.quick else samples, frozenset(samples))
+                                   for source in self.gate.sources))
             judgements = [condition.finish() for condition in self.gate.conditions]
             self._judgements = {judgement.name: judgement for judgement in judgements}
             decisive = v.overall(judgements)
@@ -235,7 +238,8 @@ class Watch:
         lease = self._lease_left()
         self._journal('sample', stage=self.gate.label, at_s=round(at, 3), arms=counted,
                       values={one.name: one.as_dict()['value'] for one in self._judgements.values()},
-                      **({} if lease is None else {'lease_s': round(lease, 3)}), **({'errors': list(reading.errors)} if reading.errors else {}))
+                      **({} if lease is None else {'lease_s': round(lease, 3)}),
+                      **({'errors': list(reading.errors)} if reading.errors else {}))
         arms, shares = self._totals.arms, self._totals.observed_bp() or {}
         counts = any(source.metrics.get(REQUESTS) == COUNTS for source in self.gate.sources)
         own = arms.get(self.gate.candidate)

@@ -16,8 +16,8 @@ description:
     V(no_data) and V(error), with the numbers behind it.
   - A condition that is proven to be violated ends the watch at once. With O(leases) the traffic is then returned to the healthy arm in the
     same process, before anything is displayed or recorded, and the task fails with the reason.
-  - While it watches, it renews the leases it is given, whatever the sources of observations do. When it is interrupted by SIGINT or SIGTERM,
-    or when C(ansible-playbook) is killed, it returns the traffic before it ends.
+  - While it watches, it renews the leases it is given, whatever the sources of observations do. When it is interrupted by SIGINT or
+    SIGTERM, or when C(ansible-playbook) is killed, it returns the traffic before it ends.
   - It runs on the control host, or where O(run_on) says.
 attributes:
   check_mode:
@@ -58,8 +58,8 @@ options:
     type: str
   endpoints:
     description:
-      - The routers, as M(progressive.delivery.traffic_weight) takes them. With at least one of them there is a source V(router), which reads
-        HAProxy's counters and, where the endpoint names its C(ring), the latency of each request.
+      - The routers, as M(progressive.delivery.traffic_weight) takes them. With at least one of them there is a source V(router), which
+        reads HAProxy's counters and, where the endpoint names its C(ring), the latency of each request.
     type: list
     elements: dict
     default: []
@@ -73,7 +73,8 @@ options:
       - What the stage is judged by. At least one must be required.
       - Abort limits are checked at every sample over the last O(conditions[].window). A sample beyond a limit fails when there are enough
         requests for a proof, in the window or, where that is too small, in the stage so far.
-      - Pass limits are checked once, at the end, over the whole stage. Between the pass limit and the abort limit the verdict is V(inconclusive).
+      - Pass limits are checked once, at the end, over the whole stage. Between the pass limit and the abort limit the verdict is
+        V(inconclusive).
     type: list
     elements: dict
     required: true
@@ -89,9 +90,9 @@ options:
         type: str
       metric:
         description:
-          - What is measured. Of the source V(router) - V(error_ratio), V(success_ratio), V(errors), V(requests), V(request_rate), V(share_bp),
-            V(attempt_error_ratio); with a ring the latency quantiles V(latency_p50), V(latency_p95), V(latency_p99.9) and so on;
-            and the gauges V(servers_up), V(servers_up_ratio), V(servers_down), V(retries), V(redispatches), V(queue), V(sessions).
+          - What is measured. Of the source V(router) - V(error_ratio), V(success_ratio), V(errors), V(requests), V(request_rate),
+            V(share_bp), V(attempt_error_ratio); with a ring the latency quantiles V(latency_p50), V(latency_p95), V(latency_p99.9) and so
+            on; and the gauges V(servers_up), V(servers_up_ratio), V(servers_down), V(retries), V(redispatches), V(queue), V(sessions).
           - Of V(prometheus), the name of a query. Of V(http), V(probe_success_ratio), V(probe_error_ratio), V(probe_latency_p95) and so on.
           - A quantile is the value of nearest rank. It is above a limit when more than the share that may be slower is slower, counting
             requests that have no answer yet once they have waited longer than the limit.
@@ -101,8 +102,9 @@ options:
         type: str
       compare:
         description:
-          - What is compared with the limits. V(value), the default, is the arm's own value, V(difference) how much it is above that of O(stable),
-            V(ratio) how many times that of O(stable) it is. A stable arm without any failure counts as if one of its requests had failed.
+          - What is compared with the limits. V(value), the default, is the arm's own value, V(difference) how much it is above that of
+            O(stable), V(ratio) how many times that of O(stable) it is. A stable arm without any failure counts as if one of its requests
+            had failed.
         type: str
       abort_above:
         description:
@@ -155,8 +157,8 @@ options:
     default: 10s
   guard_interval:
     description:
-      - Time between two looks at the router's own counters, which cost a few milliseconds. Limits that end a stage are checked at each look, so
-        that harm is stopped well within an O(interval); what is shown, recorded and counted as a sample is one an O(interval).
+      - Time between two looks at the router's own counters, which cost a few milliseconds. Limits that end a stage are checked at each
+        look, so that harm is stopped well within an O(interval); what is shown, recorded and counted as a sample is one an O(interval).
       - A quarter of O(interval) when it is not given, at least 0.25 s and at most 1 s.
     type: raw
   warm_up:

@@ -31,9 +31,10 @@ class Playbook:
     def __init__(self, lab, tty=False, arguments=(), environ=None, lease=None, **options):
         self.lab = lab
         path = lab.proxy.dir / 'play.yml'
-        tasks = [{'name': 'Watch', 'progressive.delivery.health_gate': json.loads(lab.dump(**{'bake': 40, 'conditions': [ERRORS], **options}))}]
+        gate = json.loads(lab.dump(**{'bake': 40, 'conditions': [ERRORS], **options}))
+        tasks = [{'name': 'Watch', 'progressive.delivery.health_gate': gate}]
         if lease:
-            tasks[0]['progressive.delivery.health_gate']['leases'] = ['{{ moved.lease }}']
+            gate['leases'] = ['{{ moved.lease }}']
             tasks.insert(0, {'name': 'Move', 'register': 'moved', 'progressive.delivery.traffic_weight': {
                 'service': 'shop', 'arms': ARMS, 'endpoints': lab.endpoints, 'split': {'canary': '50%'}, 'stable': 'blue', 'lease': lease}})
         path.write_text(json.dumps([{'hosts': 'localhost', 'gather_facts': False, 'connection': 'local', 'tasks': tasks}]))
@@ -42,8 +43,8 @@ class Playbook:
         self.process = subprocess.Popen(
             [Path(sys.executable).parent / 'ansible-playbook', str(path), *arguments], stdin=subprocess.DEVNULL, stdout=slave,
             stderr=slave, start_new_session=True, cwd=lab.proxy.dir,
-            env={**{k: v for k, v in os.environ.items() if not k.startswith('ANSIBLE_')}, 'ANSIBLE_COLLECTIONS_PATH': str(ROOT / '.collections'),
-                 'ANSIBLE_NOCOLOR': '1', 'TERM': 'xterm', **(environ or {})})
+            env={**{k: v for k, v in os.environ.items() if not k.startswith('ANSIBLE_')},
+                 'ANSIBLE_COLLECTIONS_PATH': str(ROOT / '.collections'), 'ANSIBLE_NOCOLOR': '1', 'TERM': 'xterm', **(environ or {})})
         os.close(slave)
         self._reader = threading.Thread(target=self._read, args=(master,), daemon=True)
         self._reader.start()
@@ -100,7 +101,8 @@ LEASE = '600s'
 
 
 @pytest.mark.parametrize('number, code, said', [
-    (signal.SIGINT, 99, 'SIGINT'), (signal.SIGTERM, -signal.SIGTERM, 'SIGTERM'), (signal.SIGKILL, -signal.SIGKILL, 'the end of the parent process')])
+    (signal.SIGINT, 99, 'SIGINT'), (signal.SIGTERM, -signal.SIGTERM, 'SIGTERM'),
+    (signal.SIGKILL, -signal.SIGKILL, 'the end of the parent process')])
 def test_a_stopped_playbook_returns_the_traffic_and_says_so(lab, number, code, said):
     with Playbook(lab, leases=[lab.move('50%', lease=LEASE)]) as playbook:
         playbook.sampled().kill(number)

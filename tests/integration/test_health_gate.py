@@ -230,7 +230,8 @@ def test_all_conditions_hold_for_what_they_name(lab):
     with lab.load():
         result = lab.run(leases=[lease], bake=3, conditions=[
             {'metric': 'share_bp', 'pass_above': '30%', 'pass_below': '70%'}, {'metric': 'request_rate', 'pass_above': 5},
-            {'metric': 'error_ratio', 'compare': 'difference', 'abort_above': '1%'}, {'metric': 'latency_p50', 'compare': 'ratio', 'abort_above': 1000},
+            {'metric': 'error_ratio', 'compare': 'difference', 'abort_above': '1%'},
+            {'metric': 'latency_p50', 'compare': 'ratio', 'abort_above': 1000},
             {'metric': 'attempt_error_ratio', 'abort_above': '1%'}, LATENCY, SERVERS])
     assert {one['name']: one['verdict'] for one in result['conditions']} == dict.fromkeys(
-        ('share_bp', 'request_rate', 'error_ratio', 'latency_p50', 'attempt_error_ratio', 'latency', 'servers'), 'pass'), result['conditions']
+        ('share_bp', 'request_rate', 'error_ratio', 'latency_p50', 'attempt_error_ratio', 'latency', 'servers'), 'pass'), result

@@ -17,7 +17,8 @@ ROUTER = {'requests': COUNTS, 'latency': LATENCIES, 'attempts': COUNTS, 'servers
 
 
 def context(**changes):
-    return Context(**{'candidate': 'canary', 'stable': 'blue', 'arms': ('blue', 'canary', 'green'), 'sources': {'router': ROUTER}, **changes})
+    return Context(**{'candidate': 'canary', 'stable': 'blue', 'arms': ('blue', 'canary', 'green'), 'sources': {'router': ROUTER},
+                      **changes})
 
 
 def one(raw, **changes):
@@ -30,8 +31,8 @@ class Feed:
     def __init__(self, condition):
         self.condition, self.at, self.last = condition, 0.0, None
 
-    def __call__(self, requests=0, bad=0, ms=(), stable=None, waiting=(), gauges=None, errors=(), source='router', endpoint='lb1', seconds=1.0,
-                 stable_ms=(), more=()):
+    def __call__(self, requests=0, bad=0, ms=(), stable=None, waiting=(), gauges=None, errors=(), source='router', endpoint='lb1',
+                 seconds=1.0, stable_ms=(), more=()):
         self.at += seconds
         blocks = [Block('canary', endpoint, 'requests', seconds, requests, bad, tuple(ms), waiting=waiting)] if requests is not None else []
         if stable is not None:
@@ -153,7 +154,8 @@ def test_latency_compared_with_stable():
     ratio = {'metric': 'latency_p50', 'compare': 'ratio', 'abort_above': 2}
     assert not Feed(one(ratio))(50, ms=[39.0] * 50, stable=(50, 0), stable_ms=[20.0] * 50).final
     judgement = Feed(one(ratio))(50, ms=[41.0] * 50, stable=(50, 0), stable_ms=[20.0] * 50)
-    assert judgement.reason == ('canary: p50 is 41 ms (50 of 50 requests took longer than 40 ms) in the last 1.0 s, limit 40 ms (2 times blue)')
+    assert judgement.reason == (
+        'canary: p50 is 41 ms (50 of 50 requests took longer than 40 ms) in the last 1.0 s, limit 40 ms (2 times blue)')
     assert not Feed(one(ratio))(50, ms=[41.0] * 50, stable=(5, 0), stable_ms=[20.0] * 5).final
 
 
@@ -384,7 +386,8 @@ def test_policy():
     ({'metric': 'share_bp', 'compare': 'ratio', 'abort_above': 2}, 'compares shares'),
     ({**ERRORS, 'min_sample': 0}, 'min_sample'), ({**ERRORS, 'consecutive_limit': 'x'}, 'consecutive_limit'),
     ({**ERRORS, 'window': 0}, 'window'), ({**ERRORS, 'window': '1 fortnight'}, 'window'), ({**ERRORS, 'warm_up': -1}, 'warm_up'),
-    ({**ERRORS, 'required': 'maybe'}, 'required'), ({**ERRORS, 'name': 'a\nb'}, 'name'), ({**ERRORS, 'type': 'bayes'}, 'unknown type "bayes"'),
+    ({**ERRORS, 'required': 'maybe'}, 'required'), ({**ERRORS, 'name': 'a\nb'}, 'name'),
+    ({**ERRORS, 'type': 'bayes'}, 'unknown type "bayes"'),
     ({'metric': 'workers', 'abort_below': 1, 'min_sample': 5}, 'gives min_sample'),
     ({**ERRORS, 'required': False}, 'no required condition'),
 ])

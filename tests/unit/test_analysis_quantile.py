@@ -44,7 +44,8 @@ def test_counting_proves_exactly_what_the_quantile_says(values, p, limit):
 @given(st.lists(MS, max_size=100), st.lists(MS, max_size=50), st.integers(1, 40), P, st.integers(1, 5000))
 def test_those_who_wait_longer_than_the_limit_count_as_slower(values, gone, waiting, p, limit):
     """As if each had been answered later than everything: whatever comes, the verdict on the limit is the same."""
-    block = Block('canary', '', seconds=1, latencies_ms=tuple(values), gave_up_ms=tuple(gone), waiting=((limit / 2, waiting + 3), (float(limit), waiting)))
+    block = Block('canary', '', seconds=1, latencies_ms=tuple(values), gave_up_ms=tuple(gone),
+                  waiting=((limit / 2, waiting + 3), (float(limit), waiting)))
     series = Series(60)
     series.poll(1.0, [Seen(block)])
     known = values + [1e9] * (waiting + sum(ms > limit for ms in gone))
@@ -59,8 +60,8 @@ def test_those_who_wait_longer_than_the_limit_count_as_slower(values, gone, wait
 def test_window_holds_exactly_the_blocks_inside_it(polls, length):
     series = Series(length)
     for second, values in enumerate(polls, 1):
-        series.poll(float(second), [Seen(Block('canary', '', seconds=1.0, requests=len(values), bad=len(values) // 2, latencies_ms=tuple(values),
-                                               gave_up_ms=tuple(values[:2])))])
+        series.poll(float(second), [Seen(Block('canary', '', seconds=1.0, requests=len(values), bad=len(values) // 2,
+                                               latencies_ms=tuple(values), gave_up_ms=tuple(values[:2])))])
         inside = polls[max(0, second - length):second]
         assert series.window.requests == sum(map(len, inside))
         assert series.window.bad == sum(len(one) // 2 for one in inside)

@@ -25,8 +25,9 @@ SOCKET = {'name': 'lb1', 'socket': 'unix:///nowhere.sock', 'map': '/m', 'ring': 
 
 
 def options(**changes):
-    return {**{key: spec.get('default') for key, spec in _gate.ARGUMENT_SPEC.items()}, 'service': 'shop', 'arms': {'blue': {}, 'canary': {}},
-            'candidate': 'canary', 'stable': 'blue', 'endpoints': [SOCKET], 'conditions': [ERRORS], 'bake': '1s', 'interval': 0.1, **changes}
+    defaults = {key: spec.get('default') for key, spec in _gate.ARGUMENT_SPEC.items()}
+    return {**defaults, 'service': 'shop', 'arms': {'blue': {}, 'canary': {}}, 'candidate': 'canary', 'stable': 'blue', 'endpoints': [SOCKET],
+            'conditions': [ERRORS], 'bake': '1s', 'interval': 0.1, **changes}
 
 
 # Options
@@ -39,7 +40,8 @@ def options(**changes):
     ({'stable': 'green'}, 'The stable arm "green"'),
     ({'stable': 'canary'}, 'both candidate and stable'),
     ({'service': 'a shop; rm'}, 'not a valid name'),
-    ({'bake': 'a while'}, 'bake'), ({'bake': '31d'}, 'cannot be watched'), ({'interval': 0}, 'cannot be watched'), ({'interval': 2}, 'cannot be watched'),
+    ({'bake': 'a while'}, 'bake'), ({'bake': '31d'}, 'cannot be watched'), ({'interval': 0}, 'cannot be watched'),
+    ({'interval': 2}, 'cannot be watched'),
     ({'warm_up': '1s'}, 'nothing would be judged'), ({'conditions': [{**ERRORS, 'warm_up': 1}]}, 'warm_up of the condition "error_ratio"'),
     ({'extend_by': 0.01}, 'extend_by'), ({'max_extensions': -1}, 'max_extensions'), ({'error_limit': 0}, 'error_limit'),
     ({'policy': {'fail': 'pass'}}, 'The policy names the verdict "fail"'), ({'policy': {'error': 'ignore'}}, 'The policy "ignore"'),
@@ -137,7 +139,8 @@ class Lease:
 
 def watch(sources, leases=(), events=None, **changes):
     """Runs a gate over fakes; returns its result and what it showed."""
-    with mock.patch.object(_gate, 'build_sources', lambda *args: list(sources)), mock.patch.object(_gate, 'held', lambda lease: lease['fake']):
+    fakes = {'build_sources': lambda *args: list(sources), 'held': lambda lease: lease['fake']}
+    with mock.patch.multiple(_gate, **fakes):
         gate = _gate.read_gate(options(leases=[{'fake': lease} for lease in leases], **changes))
     shown = []
 

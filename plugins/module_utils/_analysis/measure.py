@@ -154,7 +154,8 @@ class Quantile(Measure):
         if found is None:
             return 'no latencies'
         return '%s is %s%s (%d of %d requests took longer than %s%s)' % (
-            self.label, 'over ' if found[1] else '', tell(found[0], MS), self._slow(view, limit), self.n(view, limit), tell_limit(limit, MS),
+            self.label, 'over ' if found[1] else '', tell(found[0], MS), self._slow(view, limit), self.n(view, limit),
+            tell_limit(limit, MS),
             ', %d of them without an answer' % unanswered if unanswered else '')
 
     def _slow(self, view: View, limit: float) -> int:

@@ -132,7 +132,8 @@ def read_spec(raw: t.Mapping[str, t.Any], context: Context) -> Spec:
             raise BadInput('The condition "%s" compares shares, which already are parts of one whole: use compare: value.' % name)
     for key in ('min_sample', 'min_events') if measure is None else ():
         if key in given:
-            raise BadInput('The condition "%s" gives %s, but "%s" is a value that is read and not made from requests.' % (name, key, value['metric']))
+            raise BadInput('The condition "%s" gives %s, but "%s" is a value that is read and not made from requests.' % (
+                name, key, value['metric']))
     unit = measure.unit if measure else m.PLAIN
     limits = {key: _limit(name, key, value[key], unit, compare) for key in LIMITS if value[key] is not None}
     _check_limits(name, limits)
@@ -166,7 +167,8 @@ def condition_name(raw: t.Mapping[str, t.Any]) -> str:
     name = raw.get('name') or ' '.join(str(part) for part in (raw.get('arm'), raw['metric']) if part)
     if isinstance(name, str) and _NAME.fullmatch(name):
         return name
-    raise BadInput("The name %r of a condition is not usable: use letters, digits, blanks and the signs '_.:@+~-', at most 80 of them." % (name,))
+    raise BadInput("The name %r of a condition is not usable: use letters, digits, blanks and the signs '_.:@+~-', at most 80 of them." % (
+        name,))
 
 
 def _limit(name: str, key: str, raw: object, unit: str, compare: str) -> float:
@@ -178,18 +180,21 @@ def _limit(name: str, key: str, raw: object, unit: str, compare: str) -> float:
     elif isinstance(raw, str) and _NUMBER.fullmatch(raw):
         value = float(raw)
     elif isinstance(raw, str) and _PERCENT.fullmatch(raw) and (unit in (m.RATIO, m.SHARE, m.PLAIN) or compare == 'ratio'):
-        value = float(t.cast('re.Match[str]', _PERCENT.fullmatch(raw)).group(1)) / (1 if unit == m.SHARE else 100) * (100 if unit == m.SHARE else 1)
+        value = float(t.cast('re.Match[str]', _PERCENT.fullmatch(raw)).group(1))
+        value = value * 100 if unit == m.SHARE else value / 100
     elif isinstance(raw, str) and unit == m.MS and compare != 'ratio':
         value = parse_duration(raw, what) * 1000
     if not math.isfinite(value):
         raise BadInput('The %s, %r, is not understood: write %s.' % (what, raw, {
-            m.RATIO: 'a percentage such as "0.5%" or a ratio such as 0.005', m.SHARE: 'a percentage such as "5%" or basis points such as 500',
+            m.RATIO: 'a percentage such as "0.5%" or a ratio such as 0.005',
+            m.SHARE: 'a percentage such as "5%" or basis points such as 500',
             m.MS: 'milliseconds, or a duration such as "500ms"'}.get(unit if compare != 'ratio' else '', 'a number')))
     low = -math.inf if unit == m.PLAIN or compare == 'difference' else 0.0
     high = {m.RATIO: 1.0, m.SHARE: 10_000.0}.get(unit, math.inf) if compare != 'ratio' else math.inf
     if not low <= value <= high:
         hint = ' (a bare number is a ratio: write "%g%%" for per cent)' % value if unit == m.RATIO and value > 1 else ''
-        raise BadInput('The %s, %r, is outside what "%s" can be%s.' % (what, raw, {m.RATIO: 'a ratio', m.SHARE: 'a share'}.get(unit, 'this metric'), hint))
+        raise BadInput('The %s, %r, is outside what %s can be%s.' % (
+            what, raw, {m.RATIO: 'a ratio', m.SHARE: 'a share'}.get(unit, 'this metric'), hint))
     return value
 
 

@@ -8,7 +8,8 @@
 """The condition of type ``threshold``: a value, or its difference or ratio to the stable arm's, against limits.
 
 Abort limits are checked at every poll, over the last ``window`` seconds. Where a window is beyond the limit but holds too few requests
-for a proof, the stage so far may give it, so that a service with little traffic is judged too. Pass limits are checked once, over the whole stage.
+for a proof, the stage so far may give it, so that a service with little traffic is judged too. Pass limits are checked once, over the
+whole stage.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ class Threshold:
             return gone
         starved = self.spec.no_data_after
         if starved is not None and self._silent_for() >= starved - _SLACK:
-            return self._judge(v.NO_DATA, '%s: %s for %s' % (self.spec.arm, self._nothing(), format_duration(self._silent_for())), final=True)
+            return self._judge(v.NO_DATA, '%s: %s for %s' % (self.spec.arm, self._nothing(), format_duration(self._silent_for())),
+                               final=True)
         return self._so_far()
 
     def finish(self) -> v.Judgement:
@@ -99,8 +101,8 @@ class Threshold:
     def _gone(self) -> v.Judgement | None:
         if self._errors < self.spec.error_limit:
             return None
-        return self._judge(v.ERROR, 'the source "%s" failed %d polls in a row: %s' % (self.spec.source, self._errors, self._last_error.rstrip('.')),
-                           final=True)
+        return self._judge(v.ERROR, 'the source "%s" failed %d polls in a row: %s' % (
+            self.spec.source, self._errors, self._last_error.rstrip('.')), final=True)
 
     def _judge(self, verdict: str, reason: str, **numbers: t.Any) -> v.Judgement:
         return v.Judgement(self.name, verdict, reason, required=self.spec.required, **numbers)
@@ -230,8 +232,8 @@ class Counted(Threshold):
             return None
         return found[0] + limit if self.spec.compare == 'difference' else max(found[0], self.measure.floor(stable)) * limit
 
-    def _told(self, verdict: str, view: m.View, scope: str, side: str, limit: float, effective: float, whole_stage: bool, goal: bool = False,
-              final: bool = False) -> v.Judgement:
+    def _told(self, verdict: str, view: m.View, scope: str, side: str, limit: float, effective: float, whole_stage: bool,
+              goal: bool = False, final: bool = False) -> v.Judgement:
         found = self.measure.value(view, effective)
         span = 'in the whole stage' if whole_stage and not final else 'since the stage began' if whole_stage else (
             'in the last %.1f s' % view.tally.seconds)
@@ -322,5 +324,6 @@ class Gauge(Threshold):
 
     def _told(self, verdict: str, what: str, side: str, limit: float, value: float, goal: bool = False, final: bool = False) -> v.Judgement:
         return self._judge(verdict, '%s: %s %s, %slimit %s%s' % (
-            self.spec.arm, self.spec.metric, what, 'to go on: ' if goal else '', 'at least ' if side == m.BELOW else '', m.tell(limit, m.PLAIN)),
+            self.spec.arm, self.spec.metric, what, 'to go on: ' if goal else '', 'at least ' if side == m.BELOW else '',
+            m.tell(limit, m.PLAIN)),
             value=value, limit=limit, n=self._n, final=final)
