@@ -8,7 +8,7 @@ include mk/vectors.mk
 
 CANDIDATE ?= none
 VERSION ?= 5.1
-RATE ?= 300
+RATE ?= 400
 ARGS ?=
 LAB := $(VENV)/bin/python lab/lab.py
 PLAYBOOK := $(VENV)/bin/ansible-playbook -i inventories/local
