@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 TESTS ?=
 
-.PHONY: test test-packages lint yamllint shellcheck ansible-lint changelog docs unit integration e2e sanity install-check importer molecule
+.PHONY: test test-packages lint yamllint shellcheck ansible-lint changelog docs unit integration e2e sanity install-check importer molecule bench
 .NOTPARALLEL: test lint
 
 test: test-packages lint unit install-check importer sanity molecule integration e2e ## run every check
@@ -49,3 +49,8 @@ sanity: venv-dev ## ansible-test sanity and units, with each core that the machi
 
 molecule: venv-dev ## scenarios on HAProxy processes and on containers
 	@$(STEP) $@ scripts/in-copy scripts/molecule
+
+bench: venv-dev lab-setup ## figures: the way back of 1 and of 100 HAProxy processes, from a fault to the last bad answer, the cost of a ring
+	@$(BIN)/python tests/bench/bench_rollback.py
+	@$(BIN)/python tests/bench/bench_ring.py
+	@$(BIN)/python tests/bench/bench_faults.py
