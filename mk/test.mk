@@ -32,7 +32,7 @@ docs: venv-dev
 unit: venv-dev ## tests of the pure parts (TESTS='-k name' for some)
 	@$(STEP) $@ $(PYTEST) tests/unit $(TESTS)
 
-integration: venv-dev ## tests against real HAProxy and Prometheus
+integration: venv-dev lab-setup ## tests against real HAProxy and Prometheus
 	@$(STEP) $@ $(PYTEST) tests/integration $(TESTS)
 
 e2e: venv-dev lab-setup ## whole rollouts under load; signals, kills and frozen control hosts
@@ -47,7 +47,7 @@ importer: venv-dev ## galaxy-importer
 sanity: venv-dev ## ansible-test sanity and units, with each core that the machine has a Python for
 	@$(STEP) $@ scripts/sanity
 
-molecule: venv-dev ## scenarios on HAProxy processes and on containers
+molecule: venv-dev lab-setup ## scenarios on HAProxy processes and on containers
 	@$(STEP) $@ scripts/in-copy scripts/molecule
 
 bench: venv-dev lab-setup ## figures: the way back of 1 and of 100 HAProxy processes, from a fault to the last bad answer, the cost of a ring
