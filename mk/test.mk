@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 TESTS ?=
 
-.PHONY: test test-packages lint yamllint shellcheck ansible-lint changelog docs unit integration e2e sanity install-check importer molecule bench
+.PHONY: test test-packages lint yamllint flake8 shellcheck ansible-lint changelog docs unit integration e2e sanity install-check importer molecule bench
 .NOTPARALLEL: test lint
 
 test: test-packages lint unit install-check importer sanity molecule integration e2e ## run every check
@@ -12,10 +12,13 @@ test: test-packages lint unit install-check importer sanity molecule integration
 test-packages: venv-dev
 	@scripts/apt git haproxy prometheus
 
-lint: yamllint shellcheck ansible-lint changelog docs ## style, names, changelog, documentation
+lint: yamllint flake8 shellcheck changelog docs ansible-lint ## style, names, changelog, documentation
 
 yamllint: venv-dev
 	@$(STEP) $@ scripts/in-copy yamllint --strict .
+
+flake8: venv-dev
+	@$(STEP) $@ scripts/in-copy flake8
 
 shellcheck: venv-dev
 	@$(STEP) $@ scripts/shellcheck

@@ -47,5 +47,6 @@ class ActionModule(DeliveryAction):
             return next(iter(found))
         if not found:
             raise BadInput('No router says which arm of %s is stable: name it as delivery_stable_arm.' % service)
-        raise BadInput('The routers disagree on the stable arm of %s (%s): run rollback.yml or promote.yml first, or name it as delivery_stable_arm.' % (
+        raise BadInput('The routers disagree on the stable arm of %s (%s): '
+                       'run rollback.yml or promote.yml first, or name it as delivery_stable_arm.' % (
             service, '; '.join('%s on %s' % (arm, ', '.join(names)) for arm, names in sorted(found.items()))))

@@ -127,7 +127,8 @@ def back_report(service: str, taken: t.Sequence[WayBackResult]) -> dict[str, t.A
             where = 'The traffic of %s' % service
             if one.to or not one.note:
                 where = 'All traffic of %s is on %s' % (service, one.to or 'what the configuration says')
-            groups.setdefault('%s%s' % (where, ': ' + one.note if one.note else '' if one.changed else ', as it was'), []).append(one.endpoint)
+            note = ': ' + one.note if one.note else '' if one.changed else ', as it was'
+            groups.setdefault(where + note, []).append(one.endpoint)
     told = ['%s (%s).' % (text, ', '.join(names)) for text, names in groups.items()]
     if lost:
         told += [

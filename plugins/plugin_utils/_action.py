@@ -18,7 +18,10 @@ from ansible_collections.progressive.delivery.plugins.module_utils._errors impor
 
 
 class DeliveryAction(ActionBase):
-    """Runs ``control`` on the control host, or ``target`` where the option C(run_on) says so. A DeliveryError ends the task with its sentence."""
+    """Runs ``control`` on the control host, or ``target`` where the option ``run_on`` says so.
+
+    A DeliveryError ends the task with its sentence.
+    """
 
     _requires_connection = False
     _supports_check_mode = True

@@ -23,14 +23,15 @@ from e2e_lab import Lab
 def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     lab = Lab(Path(tempfile.mkdtemp(prefix='pd-bench-', dir='/tmp')))
-    print('%-8s %28s %28s %14s %8s %14s' % ('', 'fault to last bad answer, s', 'fault to last request, s', 'way back, ms', 'failed', 'failed_stable'))
+    print('%-8s %28s %28s %14s %8s %14s' % (
+        '', 'fault to last bad answer, s', 'fault to last request, s', 'way back, ms', 'failed', 'failed_stable'))
     try:
         for candidate in ('errors', 'crash', 'silent', 'slow'):
             found = [lab.rollout(candidate)[1] for _n in range(runs)]
             print('%-8s %28s %28s %14s %8s %14s' % (
                 candidate, spread([f['fault_to_last_bad_s'] for f in found]), spread([f['fault_to_last_received_s'] for f in found]),
-                spread([f['rollback_s'] * 1000 for f in found], '%.0f'), max(f['failed'] for f in found), max(f['failed_stable'] for f in found)),
-                flush=True)
+                spread([f['rollback_s'] * 1000 for f in found], '%.0f'), max(f['failed'] for f in found),
+                max(f['failed_stable'] for f in found)), flush=True)
     finally:
         lab.run(*lab.command('down'))
         shutil.rmtree(lab.dir, ignore_errors=True)

@@ -69,8 +69,8 @@ def as_task(proxies):
     """Returns the seconds that the task's work took, the task as the playbook times it (junit callback), and the whole run."""
     with tempfile.TemporaryDirectory() as name:
         play = [{'hosts': 'localhost', 'gather_facts': False, 'tasks': [
-            {'name': 'the way back', 'progressive.delivery.traffic_weight': {'service': 'shop', 'arms': ARMS, 'endpoints': endpoints(proxies), 'state': 'way_back'},
-             'register': 'out'},
+            {'name': 'the way back', 'register': 'out', 'progressive.delivery.traffic_weight': {
+                'service': 'shop', 'arms': ARMS, 'endpoints': endpoints(proxies), 'state': 'way_back'}},
             {'ansible.builtin.copy': {'dest': name + '/out', 'content': '{{ out.seconds }} {{ out.changed }}'}}]}]
         Path(name, 'play.yml').write_text(json.dumps(play))
         move(proxies, split={'canary': '5%'}, lease='60s', rollout='bench')

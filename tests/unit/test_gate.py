@@ -26,8 +26,8 @@ SOCKET = {'name': 'lb1', 'socket': 'unix:///nowhere.sock', 'map': '/m', 'ring': 
 
 def options(**changes):
     defaults = {key: spec.get('default') for key, spec in _gate.ARGUMENT_SPEC.items()}
-    return {**defaults, 'service': 'shop', 'arms': {'blue': {}, 'canary': {}}, 'candidate': 'canary', 'stable': 'blue', 'endpoints': [SOCKET],
-            'conditions': [ERRORS], 'bake': '1s', 'interval': 0.1, **changes}
+    return {**defaults, 'service': 'shop', 'arms': {'blue': {}, 'canary': {}}, 'candidate': 'canary', 'stable': 'blue',
+            'endpoints': [SOCKET], 'conditions': [ERRORS], 'bake': '1s', 'interval': 0.1, **changes}
 
 
 # Options
