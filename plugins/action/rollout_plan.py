@@ -49,4 +49,4 @@ class ActionModule(DeliveryAction):
             raise BadInput('No router says which arm of %s is stable: name it as delivery_stable_arm.' % service)
         raise BadInput('The routers disagree on the stable arm of %s (%s): '
                        'run rollback.yml or promote.yml first, or name it as delivery_stable_arm.' % (
-            service, '; '.join('%s on %s' % (arm, ', '.join(names)) for arm, names in sorted(found.items()))))
+                           service, '; '.join('%s on %s' % (arm, ', '.join(names)) for arm, names in sorted(found.items()))))

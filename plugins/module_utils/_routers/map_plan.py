@@ -148,7 +148,7 @@ class MapPlan:
         if not any(row.kind == 'backend' for row in rows):
             raise Unsupported('The backend "%s" of arm "%s" does not exist on %s: '
                               'correct "arms" or add the backend to its configuration.' % (
-                arm.backend, arm.name, self.name))
+                                  arm.backend, arm.name, self.name))
         servers = {row.svname for row in rows if row.kind == 'server'}
         for server in arm.servers:
             if server not in servers:
