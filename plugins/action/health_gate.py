@@ -33,7 +33,9 @@ class ActionModule(ActionBase):
         try:
             gate = read_gate(options)
             if self._task.check_mode:
-                self._display.display(gate.intent)
+                # A single task in check mode, in a run that is not, tries its options: there is nothing to show.
+                if (task_vars or {}).get('ansible_check_mode', True):
+                    self._display.display(gate.intent)
                 return {'changed': False, 'msg': gate.intent, 'passed': None, 'verdict': None}
             if options['run_on'] == 'target':
                 return self._on_target(gate, options, journal, task_vars)

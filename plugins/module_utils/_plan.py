@@ -46,8 +46,9 @@ def target_arm(arms: t.Collection[str], stable: str, canary: str | None, wanted:
         return wanted
     others = [arm for arm in arms if arm not in (stable, canary)]
     if len(others) > 1:
-        raise BadInput('Which arm takes over from "%s" is not clear: name one of %s as delivery_target_arm.' % (
-            stable, ', '.join(sorted(others))))
+        absent = '' if canary is None or canary in arms else ', and the canary arm "%s" is not one of them' % canary
+        raise BadInput('Which arm takes over from "%s" is not clear%s: name one of %s as delivery_target_arm.' % (
+            stable, absent, ', '.join(sorted(others))))
     if others:
         return others[0]
     if canary in arms and canary != stable:

@@ -130,7 +130,8 @@ def failure_sentence(failure: t.Mapping[str, t.Any]) -> str:
             result = item
             break
     said = str(result.get('stderr') or '').strip().splitlines()
-    message = str(result.get('msg') or 'it did not say why').strip().rstrip('.')
+    # A task file that cannot be included has a reason of several lines and no msg.
+    message = str(result.get('msg') or str(result.get('reason') or '').partition('\n')[0] or 'it did not say why').strip().rstrip('.')
     if said and result.get('cmd'):
         return 'The task "%s" failed: %s: %s.' % (failure.get('task'), message, said[-1].strip().rstrip('.'))
     # The collection's own tasks end with a sentence that stands by itself.
@@ -156,7 +157,8 @@ def _plan_text(plan: t.Mapping[str, t.Any], options: t.Mapping[str, t.Any], chec
     mode = ' (check mode: nothing will be changed)' if check_mode else ''
     lines = [
         '',
-        '%s %s → %s, %s%s' % (plan['service'], options['previous_version'] or '?', plan['version'], plan['strategy'].replace('_', '-'), mode),
+        '%s %s → %s, %s%s' % (
+            plan['service'], options['previous_version'] or '?', plan['version'], plan['strategy'].replace('_', '-'), mode),
         '  stable on %s, rollout %s by %s' % (plan['stable'], options['rollout'], options['by']),
     ]
     lines += ['  %d. %-12s %8s for %s' % (stage['index'], stage['arm'], format_share(stage['share_bp']), format_duration(stage['bake_s']))

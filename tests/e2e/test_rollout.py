@@ -96,6 +96,20 @@ def test_check_mode_shows_the_plan_and_writes_nothing(lab, promoted):
     assert 'green 100 % -> all to blue' in done.stdout
 
 
+@pytest.mark.parametrize('wrong, said', [
+    ('{"delivery_on_success_tasks": "/nope/tasks.yml"}', 'delivery_on_success_tasks names the task file /nope/tasks.yml'),
+    ('{"delivery_deploy": "command", "delivery_deploy_command": []}', 'delivery_deploy_command is empty'),
+    ('{"delivery_version": ""}', 'There is no version to roll out'),
+    ('{"delivery_extra_conditions": [{"name": "x", "metric": "nope", "abort_above": 1}]}', 'names the metric "nope"'),
+    ('{"delivery_policy": {"no_data": "pas"}}', 'value of no_data must be one of')])
+def test_what_is_used_late_is_checked_before_the_first_change(lab, promoted, wrong, said):
+    before, journals = lab.map_value(), sorted((lab.dir / 'state' / 'shop').iterdir())
+    done = lab.play('rollout.yml', '-e', 'delivery_version=5.2', '-e', wrong)
+    assert done.returncode != 0 and said in done.stdout + done.stderr, done.stdout + done.stderr
+    assert recap(done)['changed'] == 0
+    assert (lab.map_value(), sorted((lab.dir / 'state' / 'shop').iterdir())) == (before, journals)
+
+
 def test_status_says_who_has_the_traffic(lab, promoted):
     done = lab.play('status.yml')
     assert (done.returncode, recap(done)['changed']) == (0, 0)

@@ -106,3 +106,8 @@ def test_a_plan_is_made_of_any_rising_shares_and_of_no_others(shares):
     else:
         with pytest.raises(BadInput):
             plan(stages, strategy='blue_green')
+
+
+def test_a_canary_arm_that_the_service_does_not_have_is_named():
+    with pytest.raises(BadInput, match='the canary arm "purple" is not one of them'):
+        plan(canary='purple')

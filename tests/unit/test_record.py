@@ -17,6 +17,7 @@ import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import Conflict, DeliveryError
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal, iso, read_journal
 from ansible_collections.progressive.delivery.plugins.module_utils._lock import Lock, holder_for
+from ansible_collections.progressive.delivery.plugins.module_utils._rollout import failure_sentence
 from ansible_collections.progressive.delivery.plugins.module_utils._summary import render, summarize
 
 
@@ -163,3 +164,8 @@ def test_a_rollout_that_ended_without_a_word_is_said_to_be_so():
 
 def test_times_are_utc():
     assert iso(0) == '1970-01-01T00:00:00.000Z'
+
+
+def test_a_task_file_that_cannot_be_included_gives_its_reason():
+    assert failure_sentence({'task': 'x', 'result': {'include': '/nope.yml', 'reason': "Could not find '/nope.yml'.\nMore."}}) == (
+        "Could not find '/nope.yml'.")
