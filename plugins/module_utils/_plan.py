@@ -145,8 +145,8 @@ def _check_questions(planned: t.Sequence[t.Mapping[str, t.Any]]) -> None:
         before, now = _questions(first), _questions(stage)
         other = [name for name in {**before, **now} if before.get(name) != now.get(name)]
         if other:
-            raise BadInput('The sequential condition "%s" differs between stage %d (%s) and stage %d (%s): evidence for one question is none '
-                           'for another, so ask the same in all stages.' % (
+            raise BadInput('The sequential condition "%s" differs between stage %d (%s) and stage %d (%s): evidence for one question is '
+                           'none for another, so ask the same in all stages.' % (
                                other[0], first['index'], first['label'], stage['index'], stage['label']))
 
 

@@ -224,7 +224,7 @@ class HaproxySource:
         return found, None if seconds is None else seconds + int(date[2]) / 1000, parse_info(replies[-2])
 
     def _tally(self, watch: _Watch, arm: _Arm) -> tuple[Tally, tuple[tuple[str, int, int], ...]]:
-        """Returns what the arm did since the poll before, in the first poll since HAProxy began; and (name, bad, requests) of each server."""
+        """Returns what the arm did since the poll before, or since HAProxy began; and (name, bad, requests) of each server."""
         total, each = Tally(), []
         for key, (name, row) in zip(arm.keys, arm.rows.items()):
             new, old = Counters.of(row), watch.last.get(key)
@@ -265,7 +265,8 @@ class HaproxySource:
         common = {'arm': arm.arm.name, 'endpoint': watch.endpoint.name, 'seconds': seconds}
         return [
             base.Block(requests=tally.requests, bad=tally.bad, latencies_ms=latencies, gave_up_ms=gave_up,
-                       unseen=max(tally.requests - len(latencies), 0) if watch.ring else tally.requests, waiting=waiting, servers=each, **common),
+                       unseen=max(tally.requests - len(latencies), 0) if watch.ring else tally.requests, waiting=waiting, servers=each,
+                       **common),
             base.Block(metric=ATTEMPTS, requests=tally.tries, bad=tally.bad_tries, **common),
         ]
 
