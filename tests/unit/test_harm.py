@@ -15,6 +15,7 @@ from hypothesis import given, strategies as st
 from ansible_collections.progressive.delivery.plugins.module_utils import _gate, _plan
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis.condition import build_conditions
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis.harm import _Slow
+from ansible_collections.progressive.delivery.plugins.module_utils._analysis.history import Seen
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis.spec import Context, Sample
 from ansible_collections.progressive.delivery.plugins.module_utils._display import Progress, line
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput
@@ -290,10 +291,10 @@ def test_answers_to_what_began_before_the_stage_do_not_count():
 
 def test_those_who_waited_and_ended_unseen_do_not_hide_others_for_ever():
     slow = _Slow(1000.0)
-    assert slow.count([Block('canary', 'lb1', 'requests', 1.0, waiting=((1500.0, 5),))], 60.0) == (5, 5)
+    assert slow.count([Seen(Block('canary', 'lb1', 'requests', 1.0, waiting=((1500.0, 5),)))], 60.0) == (5, 5)
     for at in range(61, 73):
-        assert slow.count([Block('canary', 'lb1', 'requests', 1.0)], at) == (0, 0)
-    assert slow.count([Block('canary', 'lb1', 'requests', 1.0, 2, 0, (1200.0, 1300.0))], 75.0) == (2, 2)
+        assert slow.count([Seen(Block('canary', 'lb1', 'requests', 1.0))], at) == (0, 0)
+    assert slow.count([Seen(Block('canary', 'lb1', 'requests', 1.0, 2, 0, (1200.0, 1300.0)))], 75.0) == (2, 2)
 
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.floats(0.01, 8)), max_size=40))
@@ -303,7 +304,7 @@ def test_slow_requests_are_counted_once_whatever_the_polls_see(requests):
         ended = tuple(took * 1000 for begin, took in requests if poll - 1 < begin + took <= poll)
         ages = sorted((poll - begin) * 1000 for begin, took in requests if begin < poll < begin + took)
         waiting = tuple((age, sum(other >= age for other in ages)) for age in dict.fromkeys(ages))
-        new = slow.count([Block('canary', 'lb1', 'requests', 1.0, len(ended), 0, ended, waiting=waiting)], 100.0)
+        new = slow.count([Seen(Block('canary', 'lb1', 'requests', 1.0, len(ended), 0, ended, waiting=waiting))], 100.0)
         told = [told[0] + new[0], told[1] + new[1]]
     assert told == [sum(took * 1000 > 1000 for _begin, took in requests), len(requests)]
 

@@ -309,6 +309,14 @@ class SequentialState:
             return told
         return '%s, at %s %s allowed' % (told, 'most' if test.question.direction > 0 else 'least', percent(min(max(edge, 0.0), 1.0)))
 
+    def told(self, name: str) -> str | None:
+        """Returns what the stage shows of one condition, and how much all evidence together says, in one sentence; None without requests."""
+        test = self._tests[name]
+        if not test.stage[3] or (test.question.ratio and not test.stage[1]):
+            return None
+        return '%s: %s times more likely harmful than not, limit %s' % (
+            self._told(test, test.stage), times(self.log_e), times(log(1 / self.alpha)))
+
     def baseline_rate(self, name: str) -> float:
         """Returns the rate of stable that the next block is judged with: all that is known of it, from before the first block too."""
         test = self._tests[name]

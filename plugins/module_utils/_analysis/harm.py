@@ -24,7 +24,8 @@ from ansible_collections.progressive.delivery.plugins.module_utils._analysis imp
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis import verdict as v
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis._eprocess import Counts
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis._sequential import (
-    ArmsBlock, Question, SequentialState, check_question, percent, times)
+    ArmsBlock, Question, SequentialState, check_question)
+from ansible_collections.progressive.delivery.plugins.module_utils._analysis.history import Seen
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis.threshold import Threshold
 from ansible_collections.progressive.delivery.plugins.module_utils._duration import parse_duration
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput
@@ -130,15 +131,19 @@ class _Slow:
         """Requests that were counted while they waited and that have not been seen to end."""
         self._quiet = 0.0
 
-    def count(self, blocks: t.Sequence[base.Block], begun_s: float) -> tuple[int, int]:
+    def count(self, blocks: t.Sequence[Seen], begun_s: float) -> tuple[int, int]:
         """Returns (slow, all) of the new *blocks*. What began before the stage did, *begun_s* ago, ran under another split."""
-        since_ms = begun_s * 1000
-        known = [ms for block in blocks for ms in block.latencies_ms if ms <= since_ms]
-        fast = sum(ms <= self._limit for ms in known)
-        ended = len(known) - fast + sum(self._limit < ms <= since_ms for block in blocks for ms in block.gave_up_ms)
-        waiting = sum(next((count for ms, count in block.waiting if ms > self._limit), 0) for block in blocks)
+        since_ms, fast, ended = begun_s * 1000, 0, 0
+        for seen in blocks:
+            for ms, count in seen.latencies.counts.items():
+                if ms <= self._limit:
+                    fast += count if ms <= since_ms else 0
+                elif ms <= since_ms:
+                    ended += count
+            ended += sum(count for ms, count in seen.gave_up.counts.items() if self._limit < ms <= since_ms)
+        waiting = sum(next((count for ms, count in seen.block.waiting if ms > self._limit), 0) for seen in blocks)
         new = max(ended + waiting - self._ahead, 0)
-        self._quiet = 0.0 if waiting or ended else self._quiet + max((block.seconds for block in blocks), default=0.0)
+        self._quiet = 0.0 if waiting or ended else self._quiet + max((seen.block.seconds for seen in blocks), default=0.0)
         # How many wait is a lower bound: it may fall though nobody has ended.
         self._ahead = max(waiting, self._ahead - ended) if self._quiet < _UNHEARD_S else 0
         return new, fast + new
@@ -198,26 +203,16 @@ class Sequential(Threshold):
     def _counted(self, arm: str | None, arms: t.Mapping[str, t.Sequence[base.Block]], sample: s.Sample) -> tuple[int, int]:
         blocks = arms.get(arm, ()) if arm else ()
         if arm in self._slow:
-            return self._slow[arm].count(blocks, sample.at - (self._start or 0.0))
+            return self._slow[arm].count([sample.seen(block) for block in blocks], sample.at - (self._start or 0.0))
         return sum(block.bad for block in blocks), sum(block.requests for block in blocks)
 
     def _so_far(self) -> v.Judgement:
         found = self.state.judgement(self.name)
         # A proof counts in any case, the lack of a pass only where one is required.
-        return replace(found, required=self.asked.required or found.verdict == v.FAIL, told=self._told(found))
+        return replace(found, required=self.asked.required or found.verdict == v.FAIL, told=found.reason if found.verdict == v.FAIL else self.state.told(self.name))
 
     def _at_end(self) -> v.Judgement:
         return self._so_far()
-
-    def _told(self, found: v.Judgement) -> str | None:
-        if found.value is None:
-            return None
-        if found.verdict == v.FAIL:
-            return found.reason
-        rate = self.state.numbers(self.name)['stable_rate'] if self.asked.question.ratio else None
-        return '%s %s %s%s: %s times more likely harmful than not, limit %s' % (
-            self.asked.arm, percent(found.value), self.asked.question.what, '' if rate is None else ' against %s' % percent(rate),
-            times(self.state.log_e), '%.3g' % (1 / self.state.alpha))
 
     def plan(self, rps_b: float, rps_c: float, p_b: float, bake: float) -> _planning.Plan:
         """Returns what this condition can find in *bake* seconds of such traffic, with *p_b* as stable's rate."""

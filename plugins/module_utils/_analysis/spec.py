@@ -48,7 +48,9 @@ class Sample:
 
     def seen(self, block: Block) -> Seen:
         """Returns *block*, which is one of the reading's, counted once for all conditions."""
-        return self._seen.setdefault(id(block), Seen(block))
+        if id(block) not in self._seen:
+            self._seen[id(block)] = Seen(block)
+        return self._seen[id(block)]
 
 
 @dataclass(frozen=True)
