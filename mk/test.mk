@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 TESTS ?=
 
-.PHONY: test test-packages lint yamllint shellcheck ansible-lint changelog docs unit integration e2e sanity install-check importer molecule
+.PHONY: test test-packages lint yamllint flake8 shellcheck ansible-lint changelog docs unit integration e2e sanity install-check importer molecule bench
 .NOTPARALLEL: test lint
 
 test: test-packages lint unit install-check importer sanity molecule integration e2e ## run every check
@@ -12,10 +12,13 @@ test: test-packages lint unit install-check importer sanity molecule integration
 test-packages: venv-dev
 	@scripts/apt git haproxy prometheus
 
-lint: yamllint shellcheck ansible-lint changelog docs ## style, names, changelog, documentation
+lint: yamllint flake8 shellcheck changelog docs ansible-lint ## style, names, changelog, documentation
 
 yamllint: venv-dev
 	@$(STEP) $@ scripts/in-copy yamllint --strict .
+
+flake8: venv-dev
+	@$(STEP) $@ scripts/in-copy flake8
 
 shellcheck: venv-dev
 	@$(STEP) $@ scripts/shellcheck
@@ -32,7 +35,7 @@ docs: venv-dev
 unit: venv-dev ## tests of the pure parts (TESTS='-k name' for some)
 	@$(STEP) $@ $(PYTEST) tests/unit $(TESTS)
 
-integration: venv-dev ## tests against real HAProxy and Prometheus
+integration: venv-dev lab-setup ## tests against real HAProxy and Prometheus
 	@$(STEP) $@ $(PYTEST) tests/integration $(TESTS)
 
 e2e: venv-dev lab-setup ## whole rollouts under load; signals, kills and frozen control hosts
@@ -47,5 +50,10 @@ importer: venv-dev ## galaxy-importer
 sanity: venv-dev ## ansible-test sanity and units, with each core that the machine has a Python for
 	@$(STEP) $@ scripts/sanity
 
-molecule: venv-dev ## scenarios on HAProxy processes and on containers
+molecule: venv-dev lab-setup ## scenarios on HAProxy processes and on containers
 	@$(STEP) $@ scripts/in-copy scripts/molecule
+
+bench: venv-dev lab-setup ## figures: the way back of 1 and of 100 HAProxy processes, from a fault to the last bad answer, the cost of a ring
+	@$(BIN)/python tests/bench/bench_rollback.py
+	@$(BIN)/python tests/bench/bench_ring.py
+	@$(BIN)/python tests/bench/bench_faults.py

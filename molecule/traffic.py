@@ -4,7 +4,7 @@
 
 """Traffic as a client sees it, for the scenarios' verify.
 
-    traffic.py start RATE       start a load of the lab that LAB_DIR and LAB_PORT name, in the background
+    traffic.py start RATE       start a load of the lab that LAB_DIR and LAB_PORT name, in the background; returns when it is on
     traffic.py now PORT...      ask each frontend 50 times; prints {"VERSION": answers}
     traffic.py seen DIRECTORY...  read the record of each load; prints {"requests": n, "failed": {"VERSION or -": n}}
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lab'))
 
 import load
+import stack
 from layout import Layout
 from processes import Process
 
@@ -27,7 +28,11 @@ from processes import Process
 def start(words: list[str]) -> dict:
     lab = Layout.from_environment()
     command = [sys.executable, load.MODULE.parent / 'lab.py', 'load', '--rate', words[0], '--duration', '180']
-    return {'pid': Process(lab.run, lab.logs, 'load').start(command)}
+    generator = Process(lab.run, lab.logs, 'load')
+    pid = generator.start(command)
+    # A stage without a request would be taken back, and rightly so.
+    stack.await_load(lab, generator)
+    return {'pid': pid}
 
 
 def now(ports: list[str]) -> dict:

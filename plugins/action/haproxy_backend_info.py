@@ -6,31 +6,17 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.errors import AnsibleConnectionFailure
-from ansible.plugins.action import ActionBase
-
 from ansible_collections.progressive.delivery.plugins.module_utils._backend_info import INFO_SPEC, run_info
-from ansible_collections.progressive.delivery.plugins.module_utils._errors import DeliveryError
+from ansible_collections.progressive.delivery.plugins.plugin_utils._action import DeliveryAction
 
 
-class ActionModule(ActionBase):
+class ActionModule(DeliveryAction):
     """Reads backends and servers from the control host, or has the module of the same name do it on the target."""
 
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_async = False
+    SPEC = INFO_SPEC
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        super().run(tmp, task_vars)
-        _validation, options = self.validate_argument_spec(argument_spec=INFO_SPEC)
-        try:
-            if options['run_on'] == 'control':
-                return run_info(options)
-            return self._execute_module(
-                module_name='progressive.delivery.haproxy_backend_info', task_vars=task_vars,
-                module_args={key: value for key, value in options.items() if value is not None})
-        except AnsibleConnectionFailure as exc:
-            return {'failed': True, 'changed': False, 'msg': 'HAProxy could not be read from the host %s: %s' % (
-                (task_vars or {}).get('inventory_hostname', '?'), exc)}
-        except DeliveryError as exc:
-            return {'failed': True, 'changed': False, 'msg': str(exc)}
+    def control(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
+        return run_info(options)
+
+    def target(self, options: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        return self.module('haproxy_backend_info', options, task_vars, 'HAProxy could not be read')

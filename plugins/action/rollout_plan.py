@@ -8,29 +8,19 @@ import secrets
 import time
 import typing as t
 
-from ansible.plugins.action import ActionBase
-
-from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, DeliveryError
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name
 from ansible_collections.progressive.delivery.plugins.module_utils._plan import make_plan
 from ansible_collections.progressive.delivery.plugins.module_utils._rollout import PLAN_SPEC
+from ansible_collections.progressive.delivery.plugins.plugin_utils._action import DeliveryAction
 
 
-class ActionModule(ActionBase):
+class ActionModule(DeliveryAction):
     """Makes the plan of a rollout from the variables and from what the routers say; changes nothing."""
 
-    _requires_connection = False
-    _supports_check_mode = True
+    SPEC = PLAN_SPEC
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        super().run(tmp, task_vars)
-        _validation, options = self.validate_argument_spec(argument_spec=PLAN_SPEC)
-        try:
-            return self._plan(options)
-        except DeliveryError as exc:
-            return {'failed': True, 'changed': False, 'msg': str(exc)}
-
-    def _plan(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
+    def control(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
         service = check_name('service', options['service'])
         stable = options['stable'] or self._only(options['info'], 'stable', service)
         versions = {endpoint.get('version') for endpoint in options['info'].get('endpoints', [])}
@@ -57,5 +47,6 @@ class ActionModule(ActionBase):
             return next(iter(found))
         if not found:
             raise BadInput('No router says which arm of %s is stable: name it as delivery_stable_arm.' % service)
-        raise BadInput('The routers disagree on the stable arm of %s (%s): run rollback.yml or promote.yml first, or name it as delivery_stable_arm.' % (
-            service, '; '.join('%s on %s' % (arm, ', '.join(names)) for arm, names in sorted(found.items()))))
+        raise BadInput('The routers disagree on the stable arm of %s (%s): '
+                       'run rollback.yml or promote.yml first, or name it as delivery_stable_arm.' % (
+                           service, '; '.join('%s on %s' % (arm, ', '.join(names)) for arm, names in sorted(found.items()))))

@@ -8,31 +8,20 @@ import os
 import time
 import typing as t
 
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
-
-from ansible_collections.progressive.delivery.plugins.module_utils._errors import DeliveryError
 from ansible_collections.progressive.delivery.plugins.module_utils._lock import holder_for
 from ansible_collections.progressive.delivery.plugins.module_utils._rollout import RECORD_SPEC, Record
+from ansible_collections.progressive.delivery.plugins.plugin_utils._action import DeliveryAction
 
 
-class ActionModule(ActionBase):
+class ActionModule(DeliveryAction):
     """Keeps the record of a rollout: lock, journal, summary."""
 
-    _requires_connection = False
-    _supports_check_mode = True
+    SPEC = RECORD_SPEC
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        super().run(tmp, task_vars)
-        _validation, options = self.validate_argument_spec(argument_spec=RECORD_SPEC)
-        display = Display()
-        try:
-            # The worker's parent is the ansible-playbook process: it lives as long as the rollout does.
-            holder = holder_for(options['rollout'], options['by'], time.time(), os.getppid())
-            record = Record(options, holder, check_mode=self._task.check_mode)
-            result = record.run()
-        except DeliveryError as exc:
-            return {'failed': True, 'changed': False, 'msg': str(exc)}
+    def control(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
+        # The worker's parent is the ansible-playbook process: it lives as long as the rollout does.
+        holder = holder_for(options['rollout'], options['by'], time.time(), os.getppid())
+        result = Record(options, holder, check_mode=self._task.check_mode).run()
         for text in result.pop('say', []):
-            display.display(text)
+            self._display.display(text)
         return result

@@ -6,18 +6,14 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
+from ansible_collections.progressive.delivery.plugins.plugin_utils._action import DeliveryAction
 
 
-class ActionModule(ActionBase):
+class ActionModule(DeliveryAction):
     """Prints a text as it is, whatever the stdout callback makes of results."""
 
-    _requires_connection = False
-    _supports_check_mode = True
+    SPEC = {'msg': {'type': 'str', 'required': True}}
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        super().run(tmp, task_vars)
-        _validation, options = self.validate_argument_spec(argument_spec={'msg': {'type': 'str', 'required': True}})
-        Display().display(options['msg'])
+    def control(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
+        self._display.display(options['msg'])
         return {'changed': False, 'msg': options['msg']}

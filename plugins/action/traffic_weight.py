@@ -8,44 +8,27 @@ import asyncio
 import time
 import typing as t
 
-from ansible.errors import AnsibleConnectionFailure
-from ansible.plugins.action import ActionBase
-
-from ansible_collections.progressive.delivery.plugins.module_utils._errors import DeliveryError, Unreachable
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal
 from ansible_collections.progressive.delivery.plugins.module_utils._traffic import TRAFFIC_SPEC, run
+from ansible_collections.progressive.delivery.plugins.plugin_utils._action import DeliveryAction
 
 
-class ActionModule(ActionBase):
+class ActionModule(DeliveryAction):
     """Sets the split from the control host, or has the module of the same name do it on the target."""
 
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_async = False
+    SPEC = TRAFFIC_SPEC
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        super().run(tmp, task_vars)
-        _validation, options = self.validate_argument_spec(argument_spec=TRAFFIC_SPEC)
-        try:
-            if options['run_on'] == 'target':
-                return self._on_target(options, task_vars)
-            return asyncio.run(run(options, self._task.check_mode))
-        except DeliveryError as exc:
-            return {'failed': True, 'changed': False, 'msg': str(exc)}
+    def control(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
+        return asyncio.run(run(options, self._task.check_mode))
 
-    def _on_target(self, options: dict[str, t.Any], task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
+    def target(self, options: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         # The journal lies on the control host, so it is written here.
         journal = Journal(None if self._task.check_mode else options['journal'], options['rollout'])
         journal.write(
             'intent', strict=True, service=options['service'], state=options['state'], requested=options['split'], run_on='target')
-        arguments = {key: value for key, value in options.items() if value is not None and key != 'journal'}
         # Time passes on the way: the lease counts from before the module began.
         at = time.monotonic()
-        try:
-            result = self._execute_module(module_name='progressive.delivery.traffic_weight', module_args=arguments, task_vars=task_vars)
-        except AnsibleConnectionFailure as exc:
-            raise Unreachable('The split of %s could not be set from the host %s: %s' % (
-                options['service'], task_vars.get('inventory_hostname') if task_vars else '?', exc)) from exc
+        result = self.module('traffic_weight', options, task_vars, 'The split of %s could not be set' % options['service'], ('journal',))
         if result.get('lease'):
             result['lease']['at'] = at
         journal.write(

@@ -7,31 +7,17 @@ from __future__ import annotations
 import asyncio
 import typing as t
 
-from ansible.errors import AnsibleConnectionFailure
-from ansible.plugins.action import ActionBase
-
-from ansible_collections.progressive.delivery.plugins.module_utils._errors import DeliveryError
 from ansible_collections.progressive.delivery.plugins.module_utils._traffic_info import INFO_SPEC, run_info
+from ansible_collections.progressive.delivery.plugins.plugin_utils._action import DeliveryAction
 
 
-class ActionModule(ActionBase):
+class ActionModule(DeliveryAction):
     """Reads the split from the control host, or has the module of the same name do it on the target."""
 
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_async = False
+    SPEC = INFO_SPEC
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        super().run(tmp, task_vars)
-        _validation, options = self.validate_argument_spec(argument_spec=INFO_SPEC)
-        try:
-            if options['run_on'] == 'target':
-                arguments = {key: value for key, value in options.items() if value is not None}
-                return self._execute_module(
-                    module_name='progressive.delivery.traffic_weight_info', module_args=arguments, task_vars=task_vars)
-            return asyncio.run(run_info(options))
-        except AnsibleConnectionFailure as exc:
-            said = "The split of %s could not be read from the task's host: %s" % (options['service'], exc)
-            return {'failed': True, 'changed': False, 'msg': said}
-        except DeliveryError as exc:
-            return {'failed': True, 'changed': False, 'msg': str(exc)}
+    def control(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
+        return asyncio.run(run_info(options))
+
+    def target(self, options: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        return self.module('traffic_weight_info', options, task_vars, 'The split of %s could not be read' % options['service'])

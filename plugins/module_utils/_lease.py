@@ -21,7 +21,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.progressive.delivery.plugins.module_utils import _fleet
-from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Conflict, DeliveryError, Refused, Unreachable
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Conflict, DeliveryError, Expired, Refused, Unreachable
 from ansible_collections.progressive.delivery.plugins.module_utils._routers import registry
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Observed, Router
 from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, format_share
@@ -127,7 +127,8 @@ def back_report(service: str, taken: t.Sequence[WayBackResult]) -> dict[str, t.A
             where = 'The traffic of %s' % service
             if one.to or not one.note:
                 where = 'All traffic of %s is on %s' % (service, one.to or 'what the configuration says')
-            groups.setdefault('%s%s' % (where, ': ' + one.note if one.note else '' if one.changed else ', as it was'), []).append(one.endpoint)
+            note = ': ' + one.note if one.note else '' if one.changed else ', as it was'
+            groups.setdefault(where + note, []).append(one.endpoint)
     told = ['%s (%s).' % (text, ', '.join(names)) for text, names in groups.items()]
     if lost:
         told += [
@@ -182,6 +183,8 @@ class Held:
             outcome = outcomes[router.name]
             if outcome.error is None:
                 self._ends[router.name] = start + t.cast(float, outcome.value)
+            elif isinstance(outcome.error, Expired):
+                self._ends[router.name] = start
             results.append(RenewResult(
                 router.name, outcome.error is None, str(outcome.error) if outcome.error else None,
                 self._ends[router.name] - self._clock(), isinstance(outcome.error, Conflict)))

@@ -28,7 +28,8 @@ def parse_stages(value: object, what: str) -> list[dict[str, t.Any]]:
         parts = [part.strip() for part in value.split(',') if part.strip()]
         pairs = [part.partition(':') for part in parts]
         if not pairs or not all(share and bake for share, _colon, bake in pairs):
-            raise BadInput('The %s %r are not understood: write "5%%:30m, 20%%:45m" or a list of stages with share and bake.' % (what, value))
+            raise BadInput('The %s %r are not understood: write "5%%:30m, 20%%:45m" or a list of stages with share and bake.' % (
+                what, value))
         return [{'share': share.strip(), 'bake': bake.strip()} for share, _colon, bake in pairs]
     if not isinstance(value, list) or not all(isinstance(stage, dict) for stage in value):
         raise BadInput('The %s must be a list of stages with share and bake.' % what)
@@ -45,7 +46,8 @@ def target_arm(arms: t.Collection[str], stable: str, canary: str | None, wanted:
         return wanted
     others = [arm for arm in arms if arm not in (stable, canary)]
     if len(others) > 1:
-        raise BadInput('Which arm takes over from "%s" is not clear: name one of %s as delivery_target_arm.' % (stable, ', '.join(sorted(others))))
+        raise BadInput('Which arm takes over from "%s" is not clear: name one of %s as delivery_target_arm.' % (
+            stable, ', '.join(sorted(others))))
     if others:
         return others[0]
     if canary in arms and canary != stable:
@@ -93,7 +95,8 @@ def make_plan(service: str, version: str, strategy: str, stages: t.Mapping[str, 
         'service': service, 'version': version, 'strategy': strategy, 'stable': stable, 'canary': names['canary'], 'target': goal,
         'candidates': candidates, 'stages': planned,
         'settle_s': settle_s, 'settle_interval_s': min(parse_duration(interval, 'interval'), settle_s) or 1.0,
-        'settle_conditions': [{'name': 'servers of %s' % arm, 'metric': 'servers_up_ratio', 'arm': arm, 'abort_below': 1.0} for arm in candidates],
+        'settle_conditions': [
+            {'name': 'servers of %s' % arm, 'metric': 'servers_up_ratio', 'arm': arm, 'abort_below': 1.0} for arm in candidates],
     }
 
 
@@ -109,7 +112,8 @@ def _plan_stage(stage: t.Mapping[str, t.Any], role: str, index: int, names: t.Ma
     wanted = stage.get('arm') or ('canary' if role == 'canary' else 'target')
     arm = names.get(wanted, wanted)
     if arm not in arms:
-        raise BadInput('The %s names the arm "%s", which the service does not have: its arms are %s.' % (where, arm, ', '.join(sorted(arms))))
+        raise BadInput('The %s names the arm "%s", which the service does not have: its arms are %s.' % (
+            where, arm, ', '.join(sorted(arms))))
     if arm == stable:
         raise BadInput('The %s names the arm "%s", which is the stable one now: a candidate must be another arm.' % (where, arm))
     share = parse_share(stage['share'])
@@ -158,7 +162,8 @@ def _check_order(planned: t.Sequence[t.Mapping[str, t.Any]]) -> None:
             raise BadInput('Stage %d (%s) has a smaller share than stage %d (%s): stages only go up; the way down is the rollback.' % (
                 after['index'], after['label'], before['index'], before['label']))
         if before['promotes']:
-            raise BadInput('Stage %d (%s) has all of the traffic, and another follows: 100 %% must be the last stage.' % (before['index'], before['label']))
+            raise BadInput('Stage %d (%s) has all of the traffic, and another follows: 100 %% must be the last stage.' % (
+                before['index'], before['label']))
     last = planned[-1]
     if not last['promotes']:
         raise BadInput('The last stage (%s) leaves traffic split: a candidate has a share only while somebody watches it, '

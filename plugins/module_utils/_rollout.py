@@ -79,7 +79,8 @@ class Record:
             self.journal.write(
                 'rollout_started', strict=True, service=plan['service'], version=plan['version'], strategy=plan['strategy'],
                 previous_version=self.options['previous_version'], stable=plan['stable'], target=plan['target'], by=self.options['by'],
-                stages=len(plan['stages']), plan=[{k: s[k] for k in ('index', 'name', 'arm', 'share_bp', 'bake_s')} for s in plan['stages']])
+                stages=len(plan['stages']),
+                plan=[{k: s[k] for k in ('index', 'name', 'arm', 'share_bp', 'bake_s')} for s in plan['stages']])
             self._point_latest()
         return {'say': [_plan_text(plan, self.options, self.check_mode)]}
 
@@ -88,16 +89,18 @@ class Record:
         self.journal.write('stage_started', **_stage_fields(stage, plan))
         watch = 'would be watched' if self.check_mode else 'watched'
         return {'say': ['\nStage %d of %d: %s for %s, %s every %s' % (
-            stage['index'], len(plan['stages']), _titled(stage), format_duration(stage['bake_s']), watch, format_duration(stage['interval_s']))]}
+            stage['index'], len(plan['stages']), _titled(stage), format_duration(stage['bake_s']), watch,
+            format_duration(stage['interval_s']))]}
 
     def _stage_finished(self) -> dict[str, t.Any]:
         stage, plan, gate, moved = (self.options[k] for k in ('stage', 'plan', 'gate', 'moved'))
         arms = gate.get('arms') or {}
         self.journal.write(
-            'stage_finished', **_stage_fields(stage, plan), configured_bp=_agreed(moved.get('configured') or {}), endpoints=moved.get('configured'),
-            observed_bp=gate.get('observed_bp'), requests=sum(arm.get('requests', 0) for arm in arms.values()), arms=arms,
-            verdict=gate.get('verdict'), reason=gate.get('reason') or gate.get('msg'), samples=gate.get('samples'), duration_s=gate.get('duration'),
-            conditions=gate.get('conditions'))
+            'stage_finished', **_stage_fields(stage, plan), configured_bp=_agreed(moved.get('configured') or {}),
+            endpoints=moved.get('configured'), observed_bp=gate.get('observed_bp'),
+            requests=sum(arm.get('requests', 0) for arm in arms.values()), arms=arms,
+            verdict=gate.get('verdict'), reason=gate.get('reason') or gate.get('msg'), samples=gate.get('samples'),
+            duration_s=gate.get('duration'), conditions=gate.get('conditions'))
         return {}
 
     def _finished(self) -> dict[str, t.Any]:
@@ -136,7 +139,7 @@ def failure_sentence(failure: t.Mapping[str, t.Any]) -> str:
 
 def _stage_fields(stage: t.Mapping[str, t.Any], plan: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     requested = {stage['arm']: stage['share_bp'], plan['stable']: 10_000 - stage['share_bp']}
-    return {'index': stage['index'], 'name': stage['name'], 'label': stage['label'], 'arm': stage['arm'], 'requested_bp': requested, 'bake_s': stage['bake_s']}
+    return {**{key: stage[key] for key in ('index', 'name', 'label', 'arm', 'bake_s')}, 'requested_bp': requested}
 
 
 def _agreed(configured: t.Mapping[str, t.Mapping[str, int]]) -> dict[str, int] | None:
@@ -150,8 +153,9 @@ def _titled(stage: t.Mapping[str, t.Any]) -> str:
 
 
 def _plan_text(plan: t.Mapping[str, t.Any], options: t.Mapping[str, t.Any], check_mode: bool) -> str:
-    lines = ['', '%s %s → %s, %s%s' % (plan['service'], options['previous_version'] or '?', plan['version'], plan['strategy'].replace('_', '-'),
-                                       ' (check mode: nothing will be changed)' if check_mode else ''),
+    lines = ['', '%s %s → %s, %s%s' % (
+        plan['service'], options['previous_version'] or '?', plan['version'], plan['strategy'].replace('_', '-'),
+        ' (check mode: nothing will be changed)' if check_mode else ''),
              '  stable on %s, rollout %s by %s' % (plan['stable'], options['rollout'], options['by'])]
     lines += ['  %d. %-12s %8s for %s' % (stage['index'], stage['arm'], format_share(stage['share_bp']), format_duration(stage['bake_s']))
               for stage in plan['stages']]

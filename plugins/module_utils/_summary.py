@@ -82,8 +82,8 @@ def _stage_rows(stage: t.Mapping[str, t.Any]) -> t.Iterator[tuple[str, ...]]:
              if name == stage.get('arm') or asked.get(name) or arms[name].get('requests')] or [stage.get('arm', '')]
     for position, name in enumerate(names):
         numbers = arms.get(name, {})
-        head = ('%d. %s' % (stage['index'], stage.get('name', '')), _share(stage.get('requested_bp'), name), _share(stage.get('configured_bp'), name),
-                _share(stage.get('observed_bp'), name))
+        head = ('%d. %s' % (stage['index'], stage.get('name', '')),
+                *(_share(stage.get(key), name) for key in ('requested_bp', 'configured_bp', 'observed_bp')))
         yield (head if not position else ('',) + head[1:]) + (
             name, _count(numbers.get('requests')), _count(numbers.get('errors')),
             _ms(numbers.get('p50_ms')), _ms(numbers.get('p95_ms')), _ms(numbers.get('p99_ms')),
@@ -114,6 +114,7 @@ _LEFT = {0, 4, 10}
 
 def _table(rows: t.Sequence[t.Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ['  ' + '  '.join(cell.ljust(width) if i in _LEFT else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))).rstrip()
-             for row in rows]
+    lines = ['  ' + '  '.join(
+        cell.ljust(width) if i in _LEFT else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))).rstrip()
+        for row in rows]
     return lines[:1] + ['  ' + '  '.join('─' * width for width in widths)] + lines[1:]

@@ -121,7 +121,8 @@ def ensure(path: str, source: str) -> None:
         with open(descriptor, 'w', encoding='utf-8') as file:
             file.write(source)
         os.replace(temporary, program)
-    started = subprocess.Popen(  # pylint: disable=consider-using-with
+    # Not run_command: that waits for the end.
+    started = subprocess.Popen(  # pylint: disable=consider-using-with,ansible-bad-function
         [sys.executable, '-I', program, path], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True, cwd='/', close_fds=True)
     # It is left alone on purpose: nobody waits for it.

@@ -111,7 +111,7 @@ options:
         description:
           - What is compared with the limits. V(value), the default, is the arm's own value, V(difference) how much it is above that of
             O(stable), V(ratio) how many times that of O(stable) it is. A stable arm without any failure counts as if one of its requests
-            had failed.
+            had failed, a latency of it below 1 ms as 1 ms.
         type: str
       abort_above:
         description:

@@ -78,7 +78,9 @@ options:
     type: str
     default: ''
   failures:
-    description: The tasks that failed, each with C(task) and C(result), when there is no O(reason); the first is why, the others went wrong later.
+    description: >-
+      The tasks that failed, each with C(task) and C(result), when there is no O(reason);
+      the first is why, the others went wrong later.
     type: list
     elements: dict
     default: []

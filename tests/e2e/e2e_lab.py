@@ -34,14 +34,16 @@ class Lab:
 
     def __init__(self, directory: Path) -> None:
         self.dir = directory
-        self.env = {**os.environ, 'LAB_DIR': str(directory), 'LAB_PORT': str(free_base()), 'ANSIBLE_CONFIG': str(ROOT / 'ansible.cfg'), 'ANSIBLE_NOCOLOR': '1'}
+        self.env = {**os.environ, 'LAB_DIR': str(directory), 'LAB_PORT': str(free_base()), 'ANSIBLE_CONFIG': str(ROOT / 'ansible.cfg'),
+                    'ANSIBLE_NOCOLOR': '1'}
         self.env.pop('PYTEST_CURRENT_TEST', None)
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, str(ROOT / 'lab' / 'lab.py'), *words]
 
     def playbook(self, name: str, *extra: str) -> list[str]:
-        return [str(Path(sys.executable).parent / 'ansible-playbook'), '-i', str(ROOT / 'inventories' / 'local'), str(ROOT / 'playbooks' / name), *extra]
+        return [str(Path(sys.executable).parent / 'ansible-playbook'), '-i', str(ROOT / 'inventories' / 'local'),
+                str(ROOT / 'playbooks' / name), *extra]
 
     def run(self, *command: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)

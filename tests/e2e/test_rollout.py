@@ -31,7 +31,9 @@ def off_by(observed_bp: int, requested_bp: int, n: int) -> float:
     """How many standard errors of a binomial share the observed one is off."""
     share = requested_bp / 10_000
     error = math.sqrt(share * (1 - share) / n)
-    return abs(observed_bp / 10_000 - share) / error if error else math.inf * (observed_bp != requested_bp) if observed_bp != requested_bp else 0.0
+    if error:
+        return abs(observed_bp / 10_000 - share) / error
+    return 0.0 if observed_bp == requested_bp else math.inf
 
 
 def await_true(condition, process, within=60.0):
@@ -116,7 +118,8 @@ def test_promote_goes_straight_to_all(lab, promoted):
 
 
 @pytest.mark.parametrize('candidate, why', [
-    ('errors', 'requests failed'), ('slow', 'took longer than 1000 ms'), ('crash', 'servers'), ('silent', 'without an answer'), ('hang', 'did not become')])
+    ('errors', 'requests failed'), ('slow', 'took longer than 1000 ms'), ('crash', 'servers'), ('silent', 'without an answer'),
+    ('hang', 'did not become')])
 def test_a_bad_version_is_taken_out_and_only_those_it_had_are_hurt(lab, candidate, why):
     done, result = lab.rollout(candidate)
     assert done.returncode != 0

@@ -83,8 +83,7 @@ def test_module_on_the_target(shop, tmp_path):
 
 def test_failure_is_a_sentence(shop, tmp_path):
     code, text, _out = play(shop, tmp_path, [('traffic_weight', {**SPLIT, 'arms': {'blue': {}, 'canary': {'backend': 'nope'}}})])
-    assert code == 2 and 'The backend \\"nope\\" of arm \\"canary\\" does not exist on lb1' in text.replace('\\\\',
-                                                                                                            '\\') or '"nope" of arm "canary"' in text
+    assert code == 2 and 'The backend "nope" of arm "canary" does not exist on lb1' in text.replace('\\', '')
     assert 'Traceback' not in text and 'UNREACHABLE' not in text
 
 

@@ -159,6 +159,12 @@ def test_latency_compared_with_stable():
     assert not Feed(one(ratio))(50, ms=[41.0] * 50, stable=(5, 0), stable_ms=[20.0] * 5).final
 
 
+def test_ratio_to_a_latency_below_the_resolution_of_the_timers():
+    ratio = {'metric': 'latency_p50', 'compare': 'ratio', 'abort_above': 3}
+    assert not Feed(one(ratio))(50, ms=[3.0] * 50, stable=(50, 0), stable_ms=[0.0] * 50).final
+    assert Feed(one(ratio))(50, ms=[4.0] * 50, stable=(50, 0), stable_ms=[0.0] * 50).final
+
+
 # Comparing
 
 

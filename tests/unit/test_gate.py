@@ -26,8 +26,8 @@ SOCKET = {'name': 'lb1', 'socket': 'unix:///nowhere.sock', 'map': '/m', 'ring': 
 
 def options(**changes):
     defaults = {key: spec.get('default') for key, spec in _gate.ARGUMENT_SPEC.items()}
-    return {**defaults, 'service': 'shop', 'arms': {'blue': {}, 'canary': {}}, 'candidate': 'canary', 'stable': 'blue', 'endpoints': [SOCKET],
-            'conditions': [ERRORS], 'bake': '1s', 'interval': 0.1, **changes}
+    return {**defaults, 'service': 'shop', 'arms': {'blue': {}, 'canary': {}}, 'candidate': 'canary', 'stable': 'blue',
+            'endpoints': [SOCKET], 'conditions': [ERRORS], 'bake': '1s', 'interval': 0.1, **changes}
 
 
 # Options
@@ -331,7 +331,8 @@ def test_an_outlet_holds_up_nobody():
         outlet(item)
     assert not outlet.close(0.05)
     stuck.set()
-    outlet = Outlet(written.append)
-    for item in range(100, 200):
+    kept = []
+    outlet = Outlet(kept.append)
+    for item in range(100):
         outlet(item)
-    assert outlet.close(5) and written[-100:] == list(range(100, 200))
+    assert outlet.close(5) and kept == list(range(100))

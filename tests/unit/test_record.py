@@ -26,7 +26,8 @@ def test_a_journal_is_read_as_it_was_written(tmp_path):
     journal.write('intent', strict=True, requested_bp={'canary': 500})
     journal.write('verdict', reason='line\nbreak \u201cand quotes\u201d')
     first, second = read_journal(path)
-    assert first == {'t': '2026-11-22T14:58:05.250Z', 'ts': 1795359485.25, 'rollout': 'r1', 'event': 'intent', 'requested_bp': {'canary': 500}}
+    assert first == {'t': '2026-11-22T14:58:05.250Z', 'ts': 1795359485.25, 'rollout': 'r1', 'event': 'intent',
+                     'requested_bp': {'canary': 500}}
     assert second['reason'] == 'line\nbreak \u201cand quotes\u201d'
     assert len((tmp_path / 'j.jsonl').read_text().splitlines()) == 2
 
@@ -48,7 +49,8 @@ def test_a_journal_damaged_in_the_middle_is_refused(tmp_path):
 
 def test_lines_of_several_writers_never_mix(tmp_path):
     path = str(tmp_path / 'j.jsonl')
-    writers = [threading.Thread(target=lambda n=n: [Journal(path, str(n)).write('e', text='x' * 3000) for _i in range(50)]) for n in range(4)]
+    writers = [threading.Thread(target=lambda n=n: [Journal(path, str(n)).write('e', text='x' * 3000) for _i in range(50)])
+               for n in range(4)]
     for writer in writers:
         writer.start()
     for writer in writers:
@@ -132,11 +134,13 @@ def test_a_state_directory_that_cannot_be_written_is_named(tmp_path):
 def events(*more):
     stage = {'index': 1, 'name': 'canary', 'label': 'canary 5 %', 'arm': 'canary', 'requested_bp': {'canary': 500, 'blue': 9500}}
     base = [
-        {'event': 'rollout_started', 'ts': 100.0, 'rollout': 'shop-1', 'service': 'shop', 'version': '5.1', 'previous_version': '5.0', 'stable': 'blue',
-         'by': 'ann', 'strategy': 'hybrid', 'stages': 4},
+        {'event': 'rollout_started', 'ts': 100.0, 'rollout': 'shop-1', 'service': 'shop', 'version': '5.1', 'previous_version': '5.0',
+         'stable': 'blue', 'by': 'ann', 'strategy': 'hybrid', 'stages': 4},
         {'event': 'stage_started', 'ts': 101.0, **stage},
-        {'event': 'stage_finished', 'ts': 109.0, **stage, 'configured_bp': {'canary': 500, 'blue': 9500}, 'observed_bp': {'canary': 512, 'blue': 9488},
-         'arms': {'canary': {'requests': 120, 'errors': 24, 'p50_ms': 12.0, 'p95_ms': 80.0, 'p99_ms': 99.0}, 'blue': {'requests': 2224, 'errors': 0}},
+        {'event': 'stage_finished', 'ts': 109.0, **stage,
+         'configured_bp': {'canary': 500, 'blue': 9500}, 'observed_bp': {'canary': 512, 'blue': 9488},
+         'arms': {'canary': {'requests': 120, 'errors': 24, 'p50_ms': 12.0, 'p95_ms': 80.0, 'p99_ms': 99.0},
+                  'blue': {'requests': 2224, 'errors': 0}},
          'verdict': 'fail', 'reason': 'canary: 24 of 120 requests failed, limit 0.5 %.'},
     ]
     return base + list(more)

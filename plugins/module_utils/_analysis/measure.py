@@ -90,7 +90,7 @@ class Measure:
         return None
 
     def floor(self, view: View) -> float:
-        """Returns what a stable arm's value of 0 counts as when a ratio to it is made."""
+        """Returns the least that the value of a stable arm counts as when a ratio to it is made."""
         return 0.0
 
     def told(self, view: View, limit: float) -> str:
@@ -152,6 +152,10 @@ class Quantile(Measure):
 
     def events(self, view: View, limit: float, side: str) -> int | None:
         return self._slow(view, limit) if side == ABOVE else None
+
+    def floor(self, view: View) -> float:
+        # HAProxy's timers are whole milliseconds: a stable arm's 0 ms is no basis for a ratio.
+        return 1.0
 
     def told(self, view: View, limit: float) -> str:
         found, unanswered = self.value(view, limit), self._unanswered(view, limit)

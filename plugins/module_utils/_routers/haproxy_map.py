@@ -29,6 +29,8 @@ from ansible_collections.progressive.delivery.plugins.module_utils._routers.endp
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.map_plan import MapPlan, parsed
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.map_value import MapValue, lease_end_ms
 
+_TRIES = 3
+
 
 class HaproxyMap:
     """The router ``haproxy_map``. *here* is this host's wall clock in seconds since 1970."""
@@ -127,11 +129,18 @@ class HaproxyMap:
             await self._overwrite(wanted)
             await self._keep(wanted)
             return Applied(change, self._plan.observed(wanted, now_s, on_disk=wanted))
-        found, now_s = await self._look()
-        self._check_token(change, found)
         value = MapValue.parse(str(change.payload['value']))
-        wanted = str(replace(value, until_ms=lease_end_ms(now_s, change.lease_s)) if change.lease_s else value)
-        await self._replace(wanted, found)
+        for last in (False,) * _TRIES + (True,):
+            found, now_s = await self._look()
+            self._check_token(change, found)
+            wanted = str(replace(value, until_ms=lease_end_ms(now_s, change.lease_s)) if change.lease_s else value)
+            try:
+                await self._replace(wanted, found)
+                break
+            except Conflict:
+                # A renewal of the same split may have come between; _check_token tells that from somebody else's change.
+                if last:
+                    raise
         try:
             await self._keep(wanted)
         except DeliveryError:

@@ -140,7 +140,8 @@ class HaproxyWeights:
         for line, said in zip(lines, await self._runtime.ask(*lines) if lines else []):
             if 'static LB algorithm' in said:
                 raise Unsupported('The backend "%s" of %s balances by "%s", whose weights cannot change while it runs: '
-                                  'use "balance roundrobin", or "hash-type consistent" with a hash.' % (self._backend, self.name, state.algo))
+                                  'use "balance roundrobin", or "hash-type consistent" with a hash.' % (
+                                      self._backend, self.name, state.algo))
             if said:
                 raise Refused('%s refused "%s": %s' % (self.name, line, ' '.join(said.split())))
 

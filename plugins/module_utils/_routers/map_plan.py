@@ -146,8 +146,9 @@ class MapPlan:
     def _check_arm(self, arm: Arm, observed: Observed, ready: bool) -> None:
         rows = [row for row in observed.state.rows if row.pxname == arm.backend]
         if not any(row.kind == 'backend' for row in rows):
-            raise Unsupported('The backend "%s" of arm "%s" does not exist on %s: correct "arms" or add the backend to its configuration.' % (
-                arm.backend, arm.name, self.name))
+            raise Unsupported('The backend "%s" of arm "%s" does not exist on %s: '
+                              'correct "arms" or add the backend to its configuration.' % (
+                                  arm.backend, arm.name, self.name))
         servers = {row.svname for row in rows if row.kind == 'server'}
         for server in arm.servers:
             if server not in servers:
