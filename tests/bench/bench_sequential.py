@@ -24,9 +24,11 @@ LIMIT_MS = 5.0
 
 def main() -> int:
     chance = random.Random(1)
-    raw = [{'name': 'errors %d' % k, 'type': 'sequential', 'metric': 'errors', 'margin': 0.0001 * k, 'pass_margin': '1%'} for k in range(10)]
-    raw += [{'name': 'slow %d' % k, 'type': 'sequential', 'metric': 'latency', 'above_ms': 100 * k + 100, 'pass_margin': '1%'} for k in range(10)]
-    conditions = build_conditions(raw, Context('canary', 'blue', ('blue', 'canary'), {'router': {'requests': COUNTS, 'latency': LATENCIES}}))
+    common = {'type': 'sequential', 'pass_margin': '1%'}
+    raw = [{**common, 'name': 'errors %d' % k, 'metric': 'errors', 'margin': 0.0001 * k} for k in range(10)]
+    raw += [{**common, 'name': 'slow %d' % k, 'metric': 'latency', 'above_ms': 100 * k + 100} for k in range(10)]
+    sources = {'router': {'requests': COUNTS, 'latency': LATENCIES}}
+    conditions = build_conditions(raw, Context('canary', 'blue', ('blue', 'canary'), sources))
     readings = []
     for _poll in range(POLLS):
         blocks = []

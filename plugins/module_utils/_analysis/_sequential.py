@@ -310,7 +310,7 @@ class SequentialState:
         return '%s, at %s %s allowed' % (told, 'most' if test.question.direction > 0 else 'least', percent(min(max(edge, 0.0), 1.0)))
 
     def told(self, name: str) -> str | None:
-        """Returns what the stage shows of one condition, and how much all evidence together says, in one sentence; None without requests."""
+        """Returns what the stage shows of one condition, and what all evidence together says, in a sentence; None without requests."""
         test = self._tests[name]
         if not test.stage[3] or (test.question.ratio and not test.stage[1]):
             return None

@@ -209,7 +209,8 @@ class Sequential(Threshold):
     def _so_far(self) -> v.Judgement:
         found = self.state.judgement(self.name)
         # A proof counts in any case, the lack of a pass only where one is required.
-        return replace(found, required=self.asked.required or found.verdict == v.FAIL, told=found.reason if found.verdict == v.FAIL else self.state.told(self.name))
+        told = found.reason if found.verdict == v.FAIL else self.state.told(self.name)
+        return replace(found, required=self.asked.required or found.verdict == v.FAIL, told=told)
 
     def _at_end(self) -> v.Judgement:
         return self._so_far()

@@ -134,10 +134,6 @@ class Quantile(Measure):
         self.p = p
         self.label = label
 
-    def floor(self, view: View) -> float:
-        # Timers are whole milliseconds: 0 is less than one.
-        return 1.0
-
     def n(self, view: View, limit: float) -> int:
         return view.tally.latencies.total + self._unanswered(view, limit)
 
