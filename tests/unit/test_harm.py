@@ -365,12 +365,13 @@ class Router(Source):
 
 
 def test_the_gate_tells_its_plan_and_returns_where_it_stands():
-    events, harm = [], {**ERRORS, 'must_pass': False, 'harm': '5%'}
+    events, harm = [], {**ERRORS, 'must_pass': False, 'harm': '0.3%'}
     result, shown = watch([Router()], events=events, conditions=[HARD, harm], bake=1, interval=0.2, guard_interval=0.1)
     assert (result['verdict'], result['passed']) == ('pass', True), result
     assert len(result['plan']) == 1 and 'harm: in 1 s at' in result['plan'][0] and 'found in nine of ten cases' in result['plan'][0]
     assert any(isinstance(one, str) and one.startswith('canary: harm: in 1 s') for one in shown)
-    assert any('longer than the bake' in note for note in result['notes'])
+    assert any('is too short for the condition "harm" to find' in note for note in result['notes'])
+    assert not any('to pass a candidate' in note for note in result['notes'])
     assert [event for event, _fields in events][-2:] == ['verdict', 'analysis']
     assert events[-1][1]['state'] == result['analysis_state'] and 'plan' in [event for event, _fields in events]
     result, _shown = watch([Router(bad=2)], conditions=[HARD, harm], bake=20, interval=0.2, guard_interval=0.1,

@@ -209,7 +209,7 @@ class Sequential(Threshold):
     def _so_far(self) -> v.Judgement:
         found = self.state.judgement(self.name)
         # A proof counts in any case, the lack of a pass only where one is required.
-        told = found.reason if found.verdict == v.FAIL else self.state.told(self.name)
+        told = found.reason if found.verdict in (v.FAIL, v.NO_DATA) else self.state.told(self.name)
         return replace(found, required=self.asked.required or found.verdict == v.FAIL, told=told)
 
     def _at_end(self) -> v.Judgement:
@@ -219,7 +219,7 @@ class Sequential(Threshold):
         """Returns what this condition can find in *bake* seconds of such traffic, with *p_b* as stable's rate."""
         numbers = self.state.numbers(self.name)
         return _planning.plan(self.asked.question, rps_b, rps_c, p_b, bake, self.asked.harm,
-                              self.state.alpha * numbers['weight'], self.state.beta, numbers['dispersion'])
+                              self.state.alpha * numbers['weight'], self.state.beta, numbers['dispersion'], self.asked.required)
 
 
 def share_alpha(conditions: t.Iterable[object], context: s.Context) -> None:
