@@ -21,7 +21,8 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.progressive.delivery.plugins.module_utils import _fleet
-from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Conflict, DeliveryError, Expired, Refused, Unreachable
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import (
+    BadInput, Conflict, DeliveryError, Expired, Refused, Unreachable)
 from ansible_collections.progressive.delivery.plugins.module_utils._routers import registry
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Observed, Router
 from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, format_share

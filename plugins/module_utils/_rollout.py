@@ -153,10 +153,12 @@ def _titled(stage: t.Mapping[str, t.Any]) -> str:
 
 
 def _plan_text(plan: t.Mapping[str, t.Any], options: t.Mapping[str, t.Any], check_mode: bool) -> str:
-    lines = ['', '%s %s → %s, %s%s' % (
-        plan['service'], options['previous_version'] or '?', plan['version'], plan['strategy'].replace('_', '-'),
-        ' (check mode: nothing will be changed)' if check_mode else ''),
-             '  stable on %s, rollout %s by %s' % (plan['stable'], options['rollout'], options['by'])]
+    mode = ' (check mode: nothing will be changed)' if check_mode else ''
+    lines = [
+        '',
+        '%s %s → %s, %s%s' % (plan['service'], options['previous_version'] or '?', plan['version'], plan['strategy'].replace('_', '-'), mode),
+        '  stable on %s, rollout %s by %s' % (plan['stable'], options['rollout'], options['by']),
+    ]
     lines += ['  %d. %-12s %8s for %s' % (stage['index'], stage['arm'], format_share(stage['share_bp']), format_duration(stage['bake_s']))
               for stage in plan['stages']]
     return '\n'.join(lines)
