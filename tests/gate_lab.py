@@ -151,7 +151,7 @@ class GateLab:
         options = self.options(**changes)
         self.lines = []
         return asyncio.run(watch(_gate.read_gate(options), Journal(options['journal'], options['rollout']),
-                                 lambda progress: self.lines.append(line(progress)), self.lines.append))
+                                 lambda shown: self.lines.append(shown if isinstance(shown, str) else line(shown)), self.lines.append))
 
     def events(self, event=None):
         return [one for one in read_journal(self.journal) if event in (None, one['event'])]

@@ -43,13 +43,15 @@ class Progress:
 def line(progress: Progress) -> str:
     """Returns ``canary 5 %  0:08/0:30  err 0.00 % (limit 0.5)  p95 84 ms (limit 1000)  142 req  share 5.1 %  lease 4.9 s``."""
     parts = [progress.label, '%s/%s' % (clock(progress.at), clock(progress.bake))]
-    parts += [_told(condition, judgement) for condition, judgement in progress.judgements]
+    parts += [_told(condition, judgement) for condition, judgement in progress.judgements if not judgement.told]
     if progress.requests is not None:
         parts.append('%d req' % progress.requests)
     if progress.share_bp is not None:
         parts.append('share %.1f %%' % (progress.share_bp / 100))
     if progress.lease is not None:
         parts.append('lease %.1f s' % max(0.0, progress.lease))
+    # Whole sentences last: a narrow terminal cuts them, and not the figures.
+    parts += [judgement.told for _condition, judgement in progress.judgements if judgement.told]
     if progress.trouble:
         parts.append('! ' + progress.trouble)
     return '  '.join(parts)

@@ -13,6 +13,8 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis.condition import Condition, build_conditions
+from ansible_collections.progressive.delivery.plugins.module_utils._analysis.harm import DEFAULTS as SEQUENTIAL
+from ansible_collections.progressive.delivery.plugins.module_utils._analysis.harm import Sequential
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis.spec import DEFAULTS, Context
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis.verdict import POLICIES, Policy
 from ansible_collections.progressive.delivery.plugins.module_utils._duration import format_duration, parse_duration
@@ -31,7 +33,8 @@ LONGEST_BAKE_S = 30 * 86400.0
 _ENDPOINT_PART = 0.6
 
 _CONDITION_TYPES = {'required': 'bool', 'per_endpoint': 'bool', 'min_sample': 'int', 'min_events': 'int', 'consecutive_limit': 'int',
-                    'total_limit': 'int', 'name': 'str', 'type': 'str', 'source': 'str', 'metric': 'str', 'arm': 'str', 'compare': 'str'}
+                    'total_limit': 'int', 'name': 'str', 'type': 'str', 'source': 'str', 'metric': 'str', 'arm': 'str', 'compare': 'str',
+                    'must_pass': 'bool', 'direction': 'str'}
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
     'service': {'type': 'str', 'required': True},
@@ -42,7 +45,10 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     'endpoints': {'type': 'list', 'elements': 'dict', 'default': []},
     'sources': {'type': 'dict', 'default': {}},
     'conditions': {'type': 'list', 'elements': 'dict', 'required': True,
-                   'options': {key: {'type': _CONDITION_TYPES.get(key, 'raw'), 'no_log': False} for key in DEFAULTS}},
+                   'options': {key: {'type': _CONDITION_TYPES.get(key, 'raw'), 'no_log': False} for key in {**DEFAULTS, **SEQUENTIAL}}},
+    'alpha': {'type': 'float', 'default': 0.05},
+    'beta': {'type': 'float', 'default': 0.05},
+    'analysis_state': {'type': 'dict'},
     'bake': {'type': 'raw', 'required': True},
     'interval': {'type': 'raw', 'default': '10s'},
     'guard_interval': {'type': 'raw'},
@@ -90,6 +96,11 @@ class Gate:
         if self.stage:
             return self.stage
         return self.candidate if self.share_bp is None else '%s %s' % (self.candidate, format_share(self.share_bp))
+
+    @property
+    def sequential(self) -> tuple[Sequential, ...]:
+        """The conditions that share alpha."""
+        return tuple(condition for condition in self.conditions if isinstance(condition, Sequential))
 
     @property
     def main_source(self) -> str:
@@ -142,7 +153,8 @@ def read_gate(options: t.Mapping[str, t.Any]) -> Gate:
     conditions = build_conditions(options['conditions'], Context(
         candidate=options['candidate'], stable=options.get('stable'), arms=arms,
         sources={source.name: source.metrics for source in sources},
-        endpoints=len(options['endpoints']), warm_up=warm_up, error_limit=options['error_limit']))
+        endpoints=len(options['endpoints']), warm_up=warm_up, error_limit=options['error_limit'],
+        alpha=options['alpha'], beta=options['beta'], analysis_state=options.get('analysis_state') or None))
     for condition in conditions:
         if condition.spec.warm_up >= bake:
             raise BadInput('The warm_up of the condition "%s" (%g s) is not shorter than the bake (%g s).' % (

@@ -43,6 +43,10 @@ class Watched:
     holds: bool
     """Whether there was anything to take back."""
     lease_left: float | None
+    plans: tuple[str, ...] = ()
+    """What the sequential conditions can find, as it was told at the beginning."""
+    analysis_state: dict[str, t.Any] | None = None
+    """Where the sequential conditions of the rollout's next gate go on."""
 
 
 def report(ending: Ending, stopped_by: str | None, rollback: dict[str, t.Any] | None, watched: Watched) -> dict[str, t.Any]:
@@ -58,7 +62,8 @@ def report(ending: Ending, stopped_by: str | None, rollback: dict[str, t.Any] | 
         'changed': rollback is not None, 'passed': ending.passed, 'verdict': ending.judgement.verdict, 'reason': reason,
         'conditions': [judgement.as_dict() for judgement in watched.judgements], 'arms': watched.arms, 'observed_bp': watched.observed_bp,
         'samples': watched.samples, 'duration': round(watched.duration, 3), 'extensions': watched.extensions, 'notes': list(watched.notes),
-        'rolled_back': bool(rollback and rollback['complete']), 'rollback': rollback, 'stopped_by': stopped_by}
+        'rolled_back': bool(rollback and rollback['complete']), 'rollback': rollback, 'stopped_by': stopped_by,
+        'plan': list(watched.plans), 'analysis_state': watched.analysis_state}
     if not ending.passed:
         result.update(failed=True, msg=_sentence(ending, reason, rollback, watched))
         if ending.trace:
@@ -72,6 +77,8 @@ def record(write: t.Callable[..., object], stage: str, result: t.Mapping[str, t.
         write('signal', stage=stage, signal=result['stopped_by'])
     write('verdict', stage=stage, **{key: result[key] for key in (
         'passed', 'verdict', 'reason', 'conditions', 'arms', 'observed_bp', 'samples', 'duration', 'extensions')})
+    if result.get('analysis_state'):
+        write('analysis', stage=stage, state=result['analysis_state'])
     if result['rollback']:
         write('way_back', stage=stage, reason=result['reason'], **result['rollback'])
 

@@ -89,6 +89,7 @@ def make_plan(service: str, version: str, strategy: str, stages: t.Mapping[str, 
         for stage in raw:
             planned.append(_plan_stage(stage, role, len(planned) + 1, names, arms, stable, conditions, interval, warm_up))
     _check_order(planned)
+    _check_questions(planned)
     candidates = list(dict.fromkeys(stage['arm'] for stage in planned))
     settle_s = parse_duration(settle, 'settle')
     return {
@@ -134,6 +135,24 @@ def _plan_stage(stage: t.Mapping[str, t.Any], role: str, index: int, names: t.Ma
         'warm_up_s': parse_duration(stage.get('warm_up', warm_up), 'warm_up of %s' % where), 'conditions': list(merged.values()),
         'promotes': share == TOTAL,
     }
+
+
+def _questions(stage: t.Mapping[str, t.Any]) -> dict[t.Any, dict[str, t.Any]]:
+    """Returns what the sequential conditions of a stage ask, by their names; what only tells how a stage takes it is left out."""
+    return {condition.get('name') or condition.get('metric'): {
+        key: value for key, value in condition.items() if key not in ('must_pass', 'harm', 'warm_up')}
+        for condition in stage['conditions'] if condition.get('type') == 'sequential'}
+
+
+def _check_questions(planned: t.Sequence[t.Mapping[str, t.Any]]) -> None:
+    first = planned[0]
+    for stage in planned[1:]:
+        before, now = _questions(first), _questions(stage)
+        other = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        if other:
+            raise BadInput('The sequential condition "%s" differs between stage %d (%s) and stage %d (%s): evidence for one question is '
+                           'none for another, so ask the same in all stages.' % (
+                               other[0], first['index'], first['label'], stage['index'], stage['label']))
 
 
 def _check_order(planned: t.Sequence[t.Mapping[str, t.Any]]) -> None:

@@ -91,10 +91,13 @@ def _stage_rows(stage: t.Mapping[str, t.Any]) -> t.Iterator[tuple[str, ...]]:
 
 
 def _why(stage: t.Mapping[str, t.Any]) -> str:
-    """Returns the reason of a verdict; of a pass, whose numbers the table has, just what was judged."""
+    """Returns the reason of a verdict; of a pass, whose numbers the table has, what was judged, and what did not have to pass."""
     if stage.get('verdict') != 'pass':
         return stage['reason']
-    return 'passed on %s' % ', '.join(condition['name'] for condition in stage.get('conditions') or [])
+    conditions = stage.get('conditions') or []
+    others = ['%s: %s' % (one['name'], one['reason']) for one in conditions if one.get('verdict', 'pass') != 'pass']
+    passed = ', '.join(one['name'] for one in conditions if one.get('verdict', 'pass') == 'pass')
+    return '; '.join(['passed on %s' % passed, *others])
 
 
 def _share(shares: t.Mapping[str, int] | None, arm: str) -> str:

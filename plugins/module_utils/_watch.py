@@ -43,6 +43,8 @@ _POLL_DEADLINE_S = 10.0
 _RECORD_DEADLINE_S = 5.0
 _SHOW_DEADLINE_S = 1.0
 _MOST_NOTES = 50
+# Traffic of a shorter time says too little of that of the stage.
+_PLAN_S = 0.4
 _THREADS = 128
 
 
@@ -57,9 +59,10 @@ def offsets(begin: float, end: float, interval: float, extra: t.Iterable[float] 
 
 
 class Watch:
-    """Watches one stage. *journal* and *show* take what is to be recorded and shown, and return at once."""
+    """Watches one stage. *journal* and *show* take what is to be recorded and shown (progress, or a
+    sentence), and return at once."""
 
-    def __init__(self, gate: Gate, journal: t.Callable[..., None], show: t.Callable[[Progress], None],
+    def __init__(self, gate: Gate, journal: t.Callable[..., None], show: t.Callable[[Progress | str], None],
                  now: t.Callable[[], float] = time.monotonic) -> None:
         self.gate = gate
         self._held = gate.leases
@@ -73,6 +76,8 @@ class Watch:
         self._samples = 0
         self._counted: dict[str, dict[str, int]] = {}
         self._totals = Totals()
+        self._unplanned = list(gate.sequential)
+        self._plans: list[str] = []
         self._judgements = {condition.name: v.Judgement(condition.name, v.NO_DATA, 'not observed yet') for condition in gate.conditions}
         self._notes: dict[str, None] = {}
         self._open: set[str] = set()
@@ -104,7 +109,8 @@ class Watch:
         await asyncio.gather(rounds, *renewals, *(self._close(source) for source in self.gate.sources), return_exceptions=True)
         result = report(ending, cause() if ending.stopped else None, rollback, Watched(
             tuple(self._judgements.values()), self._totals.as_dict(), self._totals.observed_bp() or {}, self._samples, duration,
-            self._extensions, tuple(self._notes), bool(self._held), self._lease_left()))
+            self._extensions, tuple(self._notes), bool(self._held), self._lease_left(),
+            tuple(self._plans), self.gate.sequential[0].state.to_dict() if self.gate.sequential else None))
         record(self._journal, self.gate.label, result)
         return result
 
@@ -233,6 +239,7 @@ class Watch:
                 arm['errors'] += block.bad
         if between and not self._ending.done():
             return
+        self._plan(at)
         self._samples += 1
         counted, self._counted = self._counted, {}
         lease = self._lease_left()
@@ -248,6 +255,22 @@ class Watch:
             (own.requests if own else 0) if counts else None, shares.get(self.gate.candidate), lease,
             '; '.join(self._trouble[key] for key in sorted(self._trouble)) or None))
 
+    def _plan(self, at: float) -> None:
+        """Tells, once both arms have had requests, what each sequential condition can find in this bake at this traffic."""
+        for condition in tuple(self._unplanned):
+            numbers, p_b = condition.state.numbers(condition.name), condition.state.baseline_rate(condition.name)
+            n_b, n_c, seconds = numbers['stable_requests'], numbers['requests'], numbers['seconds']
+            if seconds < _PLAN_S or not n_c or (condition.asked.question.ratio and not n_b):
+                continue
+            self._unplanned.remove(condition)
+            plan = condition.plan(n_b / seconds, n_c / seconds, p_b, max(self.gate.bake - condition.asked.warm_up, 1.0))
+            self._plans.append(plan.text)
+            self._journal('plan', stage=self.gate.label, name=condition.name, **plan.as_dict())
+            self._show('%s: %s.' % (self.gate.label, plan.text))
+            for warning in plan.warnings:
+                self._show('%s: %s' % (self.gate.label, warning))
+                self._note(warning)
+
     def _say_trouble(self, key: str, short: str | None, *sentences: str | None) -> None:
         self._trouble.pop(key, None)
         if short:
@@ -261,7 +284,7 @@ class Watch:
             self._journal('note', stage=self.gate.label, text=sentence)
 
 
-async def watch(gate: Gate, journal: Journal, show: t.Callable[[Progress], None], say: t.Callable[[str], None]) -> dict[str, t.Any]:
+async def watch(gate: Gate, journal: Journal, show: t.Callable[[Progress | str], None], say: t.Callable[[str], None]) -> dict[str, t.Any]:
     """Watches *gate* and returns the task's result.
 
     When a signal or the parent's end stopped the watch, the traffic is returned and recorded, *say* tells it where a person may still

@@ -83,7 +83,12 @@ options:
         description: What the condition is called. Default is the metric.
         type: str
       type:
-        description: The kind of condition. Only V(threshold), the default, is known.
+        description:
+          - The kind of condition, V(threshold) (the default) or V(sequential).
+          - V(sequential) asks how much more likely the harm of O(candidate) is than its absence, at each look, and fails when that
+            reaches 1/O(alpha). It passes at the end when harm above what is tolerated is excluded. It knows the keys V(above_ms), V(ratio),
+            V(margin), V(pass_ratio), V(pass_margin), V(direction), V(weight), V(min_events), V(min_sample), V(burst), V(harm),
+            V(must_pass), V(warm_up), V(source) and V(metric).
         type: str
       source:
         description: Name of the source. Default V(router).
@@ -94,6 +99,8 @@ options:
             V(share_bp), V(attempt_error_ratio); with a ring the latency quantiles V(latency_p50), V(latency_p95), V(latency_p99.9) and so
             on; and the gauges V(servers_up), V(servers_up_ratio), V(servers_down), V(retries), V(redispatches), V(queue), V(sessions).
           - Of V(prometheus), the name of a query. Of V(http), V(probe_success_ratio), V(probe_error_ratio), V(probe_latency_p95) and so on.
+          - A V(sequential) condition counts bad requests. It names V(errors), or V(latency) with O(conditions[].above_ms); of another
+            source the V(errors) or the V(error_ratio) of one of its counts, V(checkout_errors) for counts named V(checkout).
           - A quantile is the value of nearest rank. It is above a limit when more than the share that may be slower is slower, counting
             requests that have no answer yet once they have waited longer than the limit.
         type: str
@@ -147,6 +154,56 @@ options:
       per_endpoint:
         description: Whether the abort limits hold behind each endpoint alone too. Default V(true).
         type: bool
+      above_ms:
+        description: Of a V(sequential) condition on latencies, the limit above which an answer is a bad one.
+        type: raw
+      ratio:
+        description:
+          - Of a V(sequential) condition. Harm is a rate of O(candidate) above O(conditions[].ratio) times that of O(stable) plus
+            O(conditions[].margin). Default V(1).
+          - With V(0), O(conditions[].margin) is a service-level objective that O(stable) has no part in.
+        type: raw
+      margin:
+        description: See O(conditions[].ratio). A percentage such as V(0.1%) or a number such as V(0.001). Default V(0).
+        type: raw
+      pass_ratio:
+        description: The ratio that a pass tolerates. Default O(conditions[].ratio).
+        type: raw
+      pass_margin:
+        description:
+          - The margin that a pass tolerates. Default O(conditions[].margin). With a ratio of V(1) and a margin of V(0) a candidate that is
+            as good as O(stable) can never pass.
+        type: raw
+      direction:
+        description: Of a V(sequential) condition, which change is harm, V(more) (the default) or V(fewer), of conversions for example.
+        type: str
+      weight:
+        description: Part of O(alpha) that this V(sequential) condition has. Default is an equal part of what the others leave.
+        type: raw
+      burst:
+        description: Requests that fail together, when it is known. Evidence is divided by it, or by what is measured if that is more.
+        type: raw
+      harm:
+        description: The rate of O(candidate) that is worth catching. The plan tells how soon it would be found.
+        type: raw
+      must_pass:
+        description:
+          - Whether the stage needs the pass of this V(sequential) condition. With V(false) it can end a stage by a proof of harm, and does
+            not hold it up. Default V(true).
+        type: bool
+  alpha:
+    description: Probability that the V(sequential) conditions of the whole rollout, together, ever fail a candidate that does no harm.
+    type: float
+    default: 0.05
+  beta:
+    description: Probability that a V(sequential) condition passes a stage though there is harm beyond what it tolerates.
+    type: float
+    default: 0.05
+  analysis_state:
+    description:
+      - RV(analysis_state) of the rollout's stage before, so that the evidence of all stages counts together, also in a rollout that is
+        taken up again. The V(sequential) conditions, O(alpha) and O(beta) must be the same.
+    type: dict
   bake:
     description: How long the stage is watched, V(30m) for example, warm-up included.
     type: raw
@@ -212,7 +269,8 @@ options:
     description: The share the candidate is meant to have, as a percentage or in basis points. For display.
     type: raw
   journal:
-    description: File of the rollout's journal, to which the events C(sample), C(note), C(verdict), C(way_back) and C(signal) are appended.
+    description: File of the rollout's journal, to which the events C(sample), C(plan), C(note), C(verdict), C(analysis),
+      C(way_back) and C(signal) are appended.
     type: path
   rollout:
     description: Id of the rollout, for the journal.
@@ -266,6 +324,21 @@ EXAMPLES = r"""
       - {metric: error_ratio, compare: difference, abort_above: 1%}
       - {metric: latency_p99, compare: ratio, abort_above: 1.5}
       - {metric: workers, source: prometheus, abort_below: 56, pass_above: 60, consecutive_limit: 3}
+
+- name: Prove harm against the stable arm, at any moment, with a false alarm in at most one of twenty rollouts
+  progressive.delivery.health_gate:
+    service: shop
+    candidate: canary
+    stable: blue
+    arms: "{{ delivery_arms }}"
+    endpoints: "{{ delivery_endpoints }}"
+    bake: 30m
+    policy: {inconclusive: extend}
+    analysis_state: "{{ stage_before.analysis_state | default(omit) }}"
+    conditions:
+      - {name: errors, type: sequential, metric: errors, margin: 0.1%, pass_margin: 0.5%, harm: 1%, weight: 0.7}
+      - {name: slow, type: sequential, metric: latency, above_ms: 500, margin: 1%, pass_margin: 3%}
+  register: this_stage
 """
 
 RETURN = r"""
@@ -301,6 +374,15 @@ observed_bp:
   returned: when it watched
   type: dict
   sample: {blue: 9495, canary: 505}
+plan:
+  description: What each V(sequential) condition can find in this bake at the traffic that was seen, one sentence for each.
+  returned: when it watched
+  type: list
+  elements: str
+analysis_state:
+  description: What the V(sequential) conditions know, for O(analysis_state) of the rollout's next stage. A kilobyte or two a condition.
+  returned: when it watched
+  type: dict
 samples:
   description: Polls of the source that sets the pace.
   returned: when it watched

@@ -31,9 +31,12 @@ class Live:
         self._columns = _columns(_open_parent(1))
         self._redrawn = False
 
-    def show(self, progress: Progress) -> None:
-        text = line(progress)
-        if self._columns:
+    def show(self, progress: Progress | str) -> None:
+        """Shows the progress, or a sentence that stays above it."""
+        text = progress if isinstance(progress, str) else line(progress)
+        if isinstance(progress, str):
+            self._display.display('\r%s%s' % (_CLEAR, text) if self._redrawn else text)
+        elif self._columns:
             self._display.display('\r%s%s' % (fit(text, self._columns - 1), _CLEAR), newline=False, screen_only=True)
             self._redrawn = True
         else:

@@ -76,6 +76,14 @@ def test_the_journal_has_the_way_back_before_every_change(promoted):
             assert events[position - 1]['way_back']['lab']
 
 
+def test_what_is_known_of_harm_goes_on_from_stage_to_stage(promoted):
+    _done, result = promoted
+    events = [json.loads(line) for line in open(result['journal'], encoding='utf-8')]
+    totals = [event['state']['tests']['errors against stable']['total'] for event in events if event['event'] == 'analysis']
+    assert len(totals) == len(STAGES) and 0 < totals[0][3] < totals[1][3] < totals[2][3]
+    assert len([event for event in events if event['event'] == 'plan']) == 3, 'the last stage leaves stable nothing to compare with'
+
+
 def test_a_second_run_changes_nothing(lab, promoted):
     before = lab.map_value()
     done = lab.play('rollout.yml', '-e', 'delivery_version=5.1')

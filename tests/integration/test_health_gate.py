@@ -235,3 +235,58 @@ def test_all_conditions_hold_for_what_they_name(lab):
             {'metric': 'attempt_error_ratio', 'abort_above': '1%'}, LATENCY, SERVERS])
     assert {one['name']: one['verdict'] for one in result['conditions']} == dict.fromkeys(
         ('share_bp', 'request_rate', 'error_ratio', 'latency_p50', 'attempt_error_ratio', 'latency', 'servers'), 'pass'), result
+
+
+# Sequential conditions
+
+HARM = {'name': 'harm', 'type': 'sequential', 'metric': 'errors', 'margin': '0.1%', 'pass_margin': '10%', 'harm': '5%'}
+SLOW = {'name': 'slow', 'type': 'sequential', 'metric': 'latency', 'above_ms': 300, 'pass_margin': '10%'}
+HARMLESS = {'name': 'harmless', 'metric': 'request_rate', 'abort_above': 100000}
+
+
+def test_a_harmless_candidate_is_proven_to_be_one(lab):
+    lease = lab.move('50%')
+    with lab.load():
+        result = lab.run(leases=[lease], bake=5, conditions=[HARM, SLOW])
+    assert (result['verdict'], result['passed']) == ('pass', True), result
+    assert all('harm is excluded' in one['reason'] for one in result['conditions'])
+    assert len(result['plan']) == 2 and any(one.startswith('canary: harm: in 5 s at ') for one in lab.lines)
+    assert 'times more likely harmful than not, limit 20' in lab.lines[-1]
+    written = lab.events('analysis')
+    assert [one['state'] for one in written] == [result['analysis_state']] and len(lab.events('plan')) == 2
+
+
+@pytest.mark.parametrize('spoil, condition, words', [
+    (make_errors, HARM, 'canary 100 % errors against 0 %'), (make_slow, SLOW, 'canary 100 % slower than 300 ms against 0 %'),
+    (make_silent, SLOW, 'canary 100 % slower than 300 ms against 0 %')])
+def test_harm_is_proven_against_stable(lab, spoil, condition, words):
+    lease = lab.move('50%')
+    spoil(lab)
+    with lab.load(at_once=30):
+        result = lab.run(leases=[lease], bake=30, conditions=[HARMLESS, {**condition, 'must_pass': False}])
+        assert lab.to() == 'blue'
+    assert (result['verdict'], result['rolled_back']) == ('fail', True), result
+    assert words in result['msg'] and 'times more likely harmful than not, limit 20. Traffic is back on blue' in result['msg']
+
+
+def test_evidence_goes_on_from_stage_to_stage(lab):
+    with lab.load():
+        first = lab.run(leases=[lab.move('20%', lease='10s')], bake=2, conditions=[HARMLESS, {**HARM, 'must_pass': False}])
+        assert first['passed'], first
+        before = first['analysis_state']['tests']['harm']
+        second = lab.run(leases=[lab.move('50%', lease='10s')], bake=2, conditions=[HARMLESS, {**HARM, 'must_pass': False}],
+                         analysis_state=first['analysis_state'])
+    after = second['analysis_state']['tests']['harm']
+    assert second['passed'] and after['baseline'][1] > before['baseline'][1] > 0
+    assert after['total'][3] == before['total'][3] + after['stage'][3] and after['polls'][2] == 1
+
+
+def test_counters_that_begin_anew_are_no_evidence(lab):
+    with lab.load(seconds=20):
+        lease = lab.move('50%', lease='10s')
+        threading.Timer(1.5, lambda: lab.proxy.ask('clear counters all')).start()
+        result = lab.run(leases=[lease], bake=4, conditions=[HARMLESS, {**HARM, 'must_pass': False}])
+    assert result['passed'], result
+    test = result['analysis_state']['tests']['harm']
+    assert test['stage'][0] == test['stage'][2] == 0 and test['stage'][3] > 50
+    assert test['stage'][1] + test['stage'][3] < 1000

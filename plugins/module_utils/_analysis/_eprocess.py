@@ -140,6 +140,7 @@ class EProcess:
         self.a, self.m, self.direction = a, m, direction
         self._staked = [log((1 - pocket) / len(GRID)) if pocket < 1 else -inf] * len(GRID)
         self._waiting = log(pocket) if pocket else -inf
+        self._log_e: float | None = None
 
     def update(self, block: Counts, theta_b: float, onset: float = 0.0, phi: float = 1.0) -> None:
         """Takes in *block*. *theta_b* is the baseline's rate as it was estimated from earlier blocks alone; *onset* the part of the
@@ -155,7 +156,7 @@ class EProcess:
         if not (edge >= 1 - _EPSILON if self.direction > 0 else edge <= _EPSILON):
             staked = [value + block_log_e(block, theta_b, theta_c, self.a, self.m) / phi
                       for value, theta_c in zip(staked, self._alternatives(edge))]
-        self._staked = staked
+        self._staked, self._log_e = staked, None
 
     def _alternatives(self, edge: float) -> list[float]:
         """Returns a rate of the canary beyond *edge* for each odds ratio."""
@@ -168,7 +169,10 @@ class EProcess:
     @property
     def log_e(self) -> float:
         """The evidence's natural logarithm: 0 at first, ln(1/alpha) is the limit for an error of alpha."""
-        return log_sum([*self._staked, self._waiting])
+        # Asked for by every condition of a gate at every look.
+        if self._log_e is None:
+            self._log_e = log_sum([*self._staked, self._waiting])
+        return self._log_e
 
     def state(self) -> list[float | None]:
         """Returns the process as JSON has it; None is a part without any wealth."""
@@ -180,6 +184,7 @@ class EProcess:
         if len(values) != len(GRID) + 1 or not all(value < inf for value in values):
             raise ValueError('%d numbers below infinity expected' % (len(GRID) + 1))
         *self._staked, self._waiting = values
+        self._log_e = None
 
 
 class Baseline:

@@ -44,10 +44,11 @@ class Plan:
 
 
 def plan(question: Question, rps_b: float, rps_c: float, p_b: float, bake_s: float, harm: float | None = None,
-         alpha: float = 0.05, beta: float = 0.05, phi: float = 1.0) -> Plan:
+         alpha: float = 0.05, beta: float = 0.05, phi: float = 1.0, must_pass: bool = True) -> Plan:
     """Returns what *question* can find in *bake_s* seconds at *rps_b* and *rps_c* requests per second and a rate of *p_b* on stable.
 
     *harm* is the candidate's rate that is worth catching; *alpha* the question's part of it (its weight times the gate's).
+    Where no pass is needed (*must_pass*), it is no warning that there will be none.
     """
     q, phi = question, max(phi, question.burst)
     smallest = ep.smallest_effect(rps_b, rps_c, p_b, q.ratio, q.margin, bake_s, alpha, q.direction, phi)
@@ -76,10 +77,10 @@ def plan(question: Question, rps_b: float, rps_c: float, p_b: float, bake_s: flo
     if passing < inf:
         parts.append('a candidate as good as stable passes after %s, in one of ten cases only after %s' % (
             format_duration(passing), format_duration(passing_late)))
-    if passing == inf:
+    if must_pass and passing == inf:
         warnings.append('The condition "%s" cannot pass a candidate that is only as good as stable, so it ends inconclusive: tolerate more '
                         'for a pass (pass_margin).' % q.name)
-    elif passing_late > bake_s:
+    elif must_pass and passing_late > bake_s:
         warnings.append('The condition "%s" needs up to %s to pass a candidate as good as stable, longer than the bake of %s: tolerate '
                         'more for a pass (pass_margin), or bake longer.' % (q.name, format_duration(passing_late), format_duration(bake_s)))
     return Plan(smallest, harm, _finite(median), _finite(late), _finite(passing), _finite(passing_late), '; '.join(parts), tuple(warnings))

@@ -122,6 +122,7 @@ class _Test:
         self.proof = ep.EProcess(ratio, margin, -self.question.direction, pocket=0)
         self.proven = False
         self.stage = [0, 0, 0, 0]
+        self.seconds = 0.0
         self.recent: list[list[float]] = []
         self.polls = self.lost = self.dropped = 0
 
@@ -165,6 +166,7 @@ class _Test:
     def _remember(self, block: ArmsBlock) -> None:
         self.total = [x + y for x, y in zip(self.total, block.counts)]
         self.stage = [x + y for x, y in zip(self.stage, block.counts)]
+        self.seconds += block.seconds
         if self.recent and self.recent[-1][0] < _SLICE_S:
             self.recent[-1] = [x + y for x, y in zip(self.recent[-1], (block.seconds, *block.counts))]
         else:
@@ -307,6 +309,20 @@ class SequentialState:
             return told
         return '%s, at %s %s allowed' % (told, 'most' if test.question.direction > 0 else 'least', percent(min(max(edge, 0.0), 1.0)))
 
+    def told(self, name: str) -> str | None:
+        """Returns what the stage shows of one condition, and what all evidence together says, in a sentence; None without requests."""
+        test = self._tests[name]
+        if not test.stage[3] or (test.question.ratio and not test.stage[1]):
+            return None
+        return '%s: %s times more likely harmful than not, limit %s' % (
+            self._told(test, test.stage), times(self.log_e), times(log(1 / self.alpha)))
+
+    def baseline_rate(self, name: str) -> float:
+        """Returns the rate of stable that the next block is judged with: all that is known of it, from before the first block too."""
+        test = self._tests[name]
+        known = test.baseline if test.baseline.requests else ep.Baseline(*test.history)
+        return known.theta
+
     def numbers(self, name: str) -> dict[str, t.Any]:
         """Returns the figures behind a condition, of this stage: counts, rates, the interval that holds at every moment, and evidence as
         natural logarithms."""
@@ -318,7 +334,7 @@ class SequentialState:
             'log_harm': test.fail.log_e, 'weight': self._weights[name], 'log_harm_limit': log(1 / self.alpha),
             'log_excluded': test.proof.log_e, 'log_excluded_limit': log(1 / self.beta), 'excluded': test.proven,
             'dispersion': test.dispersion.phi(test.question.burst),
-            'polls': test.polls, 'polls_lost': test.lost, 'blocks_dropped': test.dropped,
+            'seconds': test.seconds, 'polls': test.polls, 'polls_lost': test.lost, 'blocks_dropped': test.dropped,
         }
 
     def to_dict(self) -> dict[str, t.Any]:
@@ -329,7 +345,7 @@ class SequentialState:
                 'baseline': [test.baseline.events, test.baseline.requests], 'history': list(test.history),
                 'dispersion': [test.dispersion.squares, test.dispersion.expected, test.dispersion.blocks],
                 'total': test.total, 'stage': test.stage, 'recent': test.recent, 'polls': [test.polls, test.lost, test.dropped],
-                'straddles': test.straddles, 'idle': test.idle,
+                'straddles': test.straddles, 'idle': test.idle, 'seconds': test.seconds,
             } for name, test in self._tests.items()}}
 
     @classmethod
@@ -359,6 +375,7 @@ class SequentialState:
                 test.total, test.stage = ([int(value) for value in ep.Counts(*one[key])] for key in ('total', 'stage'))
                 test.recent = [[float(value) for value in (seconds, *ep.Counts(*counts))] for seconds, *counts in one['recent']]
                 test.polls, test.lost, test.dropped = one['polls']
+                test.seconds = float(one['seconds'])
             failed = state['failed']
             if failed is not None:
                 self.failed = {'name': str(failed['name']), 'log_e': float(failed['log_e']), 'reason': str(failed['reason'])}

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.progressive.delivery.plugins.module_utils._analysis.harm import Sequential, read_sequential, share_alpha
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis.spec import Context, Sample, Spec, condition_name, read_spec
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis.threshold import Counted, Gauge
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis.verdict import Judgement
@@ -39,7 +40,12 @@ def _threshold(raw: t.Mapping[str, t.Any], context: Context) -> Condition:
     return Counted(spec) if spec.measure else Gauge(spec)
 
 
-TYPES: dict[str, t.Callable[[t.Mapping[str, t.Any], Context], Condition]] = {'threshold': _threshold}
+def _sequential(raw: t.Mapping[str, t.Any], context: Context) -> Condition:
+    return Sequential(read_sequential(raw, context))
+
+
+TYPES: dict[str, t.Callable[[t.Mapping[str, t.Any], Context], Condition]] = {
+    'threshold': _threshold, 'sequential': _sequential}
 """Each type of condition, and what builds one from its options; a builder raises BadInput."""
 
 
@@ -56,4 +62,5 @@ def build_conditions(raw: t.Sequence[t.Mapping[str, t.Any]], context: Context) -
         conditions.append(condition)
     if not any(condition.spec.required for condition in conditions):
         raise BadInput('There is no required condition: a gate that nothing judges would pass whatever happens.')
+    share_alpha(conditions, context)
     return conditions

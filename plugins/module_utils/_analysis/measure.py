@@ -208,6 +208,12 @@ class Share(Measure):
         return '%d of %d requests (%s)' % (view.tally.requests, view.whole, tell(found[0], SHARE) if found else '–')
 
 
+def bad_of(metric: str) -> tuple[str, str]:
+    """Returns the metrics that a condition may name when it means the bad ones of the counts *metric*."""
+    prefix, _single = _parts(metric)
+    return prefix + 'errors', prefix + 'error_ratio'
+
+
 _QUANTILE = re.compile(r'p(\d{1,2}(?:\.\d{1,3})?)')
 
 

@@ -48,7 +48,9 @@ class Sample:
 
     def seen(self, block: Block) -> Seen:
         """Returns *block*, which is one of the reading's, counted once for all conditions."""
-        return self._seen.setdefault(id(block), Seen(block))
+        if id(block) not in self._seen:
+            self._seen[id(block)] = Seen(block)
+        return self._seen[id(block)]
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,12 @@ class Context:
     warm_up: float = 0.0
     error_limit: int = 3
     """Polls with an error in a row after which a source counts as gone."""
+    alpha: float = 0.05
+    """What the sequential conditions share: the probability of ever failing an unharmed candidate."""
+    beta: float = 0.05
+    """The probability that one of them passes a stage though there is harm beyond what is tolerated."""
+    analysis_state: t.Mapping[str, t.Any] | None = None
+    """What the rollout's sequential conditions know from its stages before."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +111,9 @@ def read_spec(raw: t.Mapping[str, t.Any], context: Context) -> Spec:
     """Returns the checked condition. Raises BadInput with a sentence that names it."""
     given = {key: value for key, value in raw.items() if value is not None}
     name = condition_name(given)
-    unknown = sorted(str(key) for key in given if key not in DEFAULTS)
-    if unknown:
-        raise BadInput('The condition "%s" has the unknown key "%s": known are %s.' % (name, unknown[0], ', '.join(sorted(DEFAULTS))))
+    check_keys(name, given, DEFAULTS)
     value = {**DEFAULTS, **given}
-    offered = context.sources.get(value['source'])
-    if offered is None:
-        raise BadInput('The condition "%s" names the source "%s", which is not configured: there %s %s.' % (
-            name, value['source'], 'is' if len(context.sources) == 1 else 'are', ', '.join(sorted(context.sources)) or 'none'))
+    offered = offered_by(name, value['source'], context)
     try:
         measure = m.measure_of(str(value['metric']), offered)
     except KeyError:
@@ -135,9 +138,9 @@ def read_spec(raw: t.Mapping[str, t.Any], context: Context) -> Spec:
             raise BadInput('The condition "%s" gives %s, but "%s" is a value that is read and not made from requests.' % (
                 name, key, value['metric']))
     unit = measure.unit if measure else m.PLAIN
-    limits = {key: _limit(name, key, value[key], unit, compare) for key in LIMITS if value[key] is not None}
+    limits = {key: read_limit(name, key, value[key], unit, compare) for key in LIMITS if value[key] is not None}
     _check_limits(name, limits)
-    whole = {key: _whole(name, key, value[key], least) for key, least in (
+    whole = {key: read_whole(name, key, value[key], least) for key, least in (
         ('min_sample', 1), ('min_events', 1), ('consecutive_limit', 1), ('total_limit', 1))}
     if whole['consecutive_limit'] is None and whole['total_limit'] is None:
         whole['consecutive_limit'] = 1
@@ -160,6 +163,22 @@ def read_spec(raw: t.Mapping[str, t.Any], context: Context) -> Spec:
         required=value['required'], per_endpoint=value['per_endpoint'] and context.endpoints > 1, error_limit=context.error_limit)
 
 
+def check_keys(name: str, given: t.Mapping[str, t.Any], known: t.Mapping[str, t.Any]) -> None:
+    """Raises BadInput when *given* has a key that its type of condition does not know."""
+    unknown = sorted(str(key) for key in given if key not in known)
+    if unknown:
+        raise BadInput('The condition "%s" has the unknown key "%s": known are %s.' % (name, unknown[0], ', '.join(sorted(known))))
+
+
+def offered_by(name: str, source: str, context: Context) -> t.Mapping[str, str]:
+    """Returns what the *source* of the condition *name* offers. Raises BadInput when there is no such source."""
+    offered = context.sources.get(source)
+    if offered is None:
+        raise BadInput('The condition "%s" names the source "%s", which is not configured: there %s %s.' % (
+            name, source, 'is' if len(context.sources) == 1 else 'are', ', '.join(sorted(context.sources)) or 'none'))
+    return offered
+
+
 def condition_name(raw: t.Mapping[str, t.Any]) -> str:
     """Returns the name a condition goes by: the one given, or its metric, with the arm where one is named. Raises BadInput."""
     if not raw.get('metric'):
@@ -171,7 +190,7 @@ def condition_name(raw: t.Mapping[str, t.Any]) -> str:
         name,))
 
 
-def _limit(name: str, key: str, raw: object, unit: str, compare: str) -> float:
+def read_limit(name: str, key: str, raw: object, unit: str, compare: str) -> float:
     """Reads a limit in the unit of its metric; a ratio to the stable arm has none."""
     what = '%s of the condition "%s"' % (key, name)
     value = math.nan
@@ -218,7 +237,7 @@ def _check_limits(name: str, limits: t.Mapping[str, float]) -> None:
             raise BadInput('The limits of the condition "%s" contradict each other: %s.' % (name, text))
 
 
-def _whole(name: str, key: str, raw: object, least: int) -> int | None:
+def read_whole(name: str, key: str, raw: object, least: int) -> int | None:
     if raw is None:
         return None
     if isinstance(raw, str) and raw.strip().isdigit():

@@ -40,6 +40,8 @@ class Judgement:
     """Nothing that can still be observed would change it: a proof of failure, a source that is gone."""
     bound: bool = False
     """The value is a lower bound: requests that still wait are part of it."""
+    told: str | None = None
+    """What the live line says of it, where value and limit do not say enough."""
 
     def as_dict(self) -> dict[str, t.Any]:
         return {'name': self.name, 'verdict': self.verdict, 'reason': self.reason, 'value': self.value, 'limit': self.limit, 'n': self.n,

@@ -49,6 +49,8 @@ class Block:
     gave_up_ms: tuple[float, ...] = ()
     """How long each client waited that left before there was an answer: a lower bound of a latency nobody will know. Longer than a
     limit, it counts as slow; shorter, it says nothing."""
+    servers: tuple[tuple[str, int, int], ...] = ()
+    """(name, bad, requests) of each of the arm's servers, where the source can tell them apart."""
     unseen: int = 0
     """Requests whose latency the source knows to be missing from *latencies_ms*: above its cap, or without a valid timer."""
     waiting: tuple[tuple[float, int], ...] = ()
@@ -71,6 +73,8 @@ class Reading:
     """A sentence for each endpoint or query that did not answer; what the others said still counts."""
     notes: tuple[str, ...] = ()
     """Sentences that a person should read and that take nothing from the data: counters began anew, events may have been lost."""
+    before: tuple[Block, ...] = ()
+    """In the first poll: what the counters say of the time before it. How long that was is not known, so ``seconds`` is 0."""
 
 
 class Source(t.Protocol):

@@ -128,6 +128,7 @@ class HaproxySource:
 
     async def poll(self, now: float) -> base.Reading:
         blocks: list[base.Block] = []
+        before: list[base.Block] = []
         gauges: dict[tuple[str, str], list[float]] = {}
         errors: list[str] = []
         notes: list[str] = []
@@ -138,13 +139,14 @@ class HaproxySource:
                 raise found
             else:
                 blocks += found[0]
+                before += found[2]
                 for metric, arm, value in found[1]:
                     gauges.setdefault((metric, arm), []).append(value)
         return base.Reading(tuple(blocks), {key: float(_WORST[key[0]](values)) for key, values in gauges.items()},
-                            tuple(errors), tuple(notes))
+                            tuple(errors), tuple(notes), tuple(before))
 
     async def _poll(self, watch: _Watch, now: float, errors: list[str],
-                    notes: list[str]) -> tuple[list[base.Block], list[tuple[str, str, float]]]:
+                    notes: list[str]) -> tuple[list[base.Block], list[tuple[str, str, float]], list[base.Block]]:
         if watch.ring:
             # Taken before the counters are asked: what has an event has ended by then.
             self._take(watch, watch.ring.take(), errors, notes)
@@ -166,16 +168,18 @@ class HaproxySource:
         rows = {key: row for arm in arms for key, row in zip(arm.keys, arm.rows.values())}
         lines = self._attribute(watch, arms, events, rows)
         blocks: list[base.Block] = []
+        before: list[base.Block] = []
         gauges: list[tuple[str, str, float]] = []
         requests = 0
         for arm in arms:
-            tally = self._tally(watch, arm, first)
+            tally, each = self._tally(watch, arm)
             servers = [row for name, row in arm.rows.items() if name != _NO_SERVER]
             gauges += [(metric, arm.arm.name, value) for metric, value in _server_gauges(arm, servers)]
             if first:
+                before.append(base.Block(arm.arm.name, watch.endpoint.name, requests=tally.requests, bad=tally.bad))
                 continue
             gauges += [('retries', arm.arm.name, tally.retries), ('redispatches', arm.arm.name, tally.redispatches)]
-            blocks += self._blocks(watch, arm, tally, seconds, lines[arm.arm.name],
+            blocks += self._blocks(watch, arm, tally, each, seconds, lines[arm.arm.name],
                                    watch.waiting.over(now, rows, [key for key in arm.keys if not key.endswith('/')]))
             requests += tally.requests
         watch.waiting.mark(answered, logged_at, rows)
@@ -190,7 +194,7 @@ class HaproxySource:
             errors.append('HAProxy at %s has answered %d requests and logged none of them in the ring "%s": give the frontend "option '
                           'httplog" and "log ring@%s local0".' % (
                               watch.endpoint.address, watch.unlogged, watch.endpoint.ring, watch.endpoint.ring))
-        return blocks, gauges
+        return blocks, gauges, before
 
     def _take(self, watch: _Watch, taken: Events, errors: list[str], notes: list[str]) -> None:
         room = EVENTS_MAX - len(watch.events)
@@ -219,8 +223,9 @@ class HaproxySource:
         seconds = local_seconds(date[1].encode()) if date else None
         return found, None if seconds is None else seconds + int(date[2]) / 1000, parse_info(replies[-2])
 
-    def _tally(self, watch: _Watch, arm: _Arm, first: bool) -> Tally:
-        total = Tally()
+    def _tally(self, watch: _Watch, arm: _Arm) -> tuple[Tally, tuple[tuple[str, int, int], ...]]:
+        """Returns what the arm did since the poll before, or since HAProxy began; and (name, bad, requests) of each server."""
+        total, each = Tally(), []
         for key, (name, row) in zip(arm.keys, arm.rows.items()):
             new, old = Counters.of(row), watch.last.get(key)
             if name == _NO_SERVER:
@@ -231,8 +236,10 @@ class HaproxySource:
                 continue
             if old is not None and new.restarted(old):
                 watch.waiting.forget(key)
-            total += new.since(old).tally()
-        return Tally() if first else total
+            tally = new.since(old).tally()
+            total += tally
+            each.append((key, tally.bad, tally.requests))
+        return total, tuple(each)
 
     def _attribute(self, watch: _Watch, arms: list[_Arm], events: list[LogLine], rows: t.Mapping[str, StatRow]) -> dict[str, list[LogLine]]:
         """Returns the log lines of each arm, and tells ``waiting`` of the tries that ended."""
@@ -250,7 +257,7 @@ class HaproxySource:
                 lines[owner[key]].append(line)
         return lines
 
-    def _blocks(self, watch: _Watch, arm: _Arm, tally: Tally, seconds: float, lines: list[LogLine],
+    def _blocks(self, watch: _Watch, arm: _Arm, tally: Tally, each: tuple[tuple[str, int, int], ...], seconds: float, lines: list[LogLine],
                 waiting: tuple[tuple[float, int], ...]) -> list[base.Block]:
         timed = [line for line in lines if line.Ta >= 0 and not line.partial]
         latencies = tuple(float(line.Ta) for line in timed if line.answered)
@@ -258,7 +265,8 @@ class HaproxySource:
         common = {'arm': arm.arm.name, 'endpoint': watch.endpoint.name, 'seconds': seconds}
         return [
             base.Block(requests=tally.requests, bad=tally.bad, latencies_ms=latencies, gave_up_ms=gave_up,
-                       unseen=max(tally.requests - len(latencies), 0) if watch.ring else tally.requests, waiting=waiting, **common),
+                       unseen=max(tally.requests - len(latencies), 0) if watch.ring else tally.requests, waiting=waiting, servers=each,
+                       **common),
             base.Block(metric=ATTEMPTS, requests=tally.tries, bad=tally.bad_tries, **common),
         ]
 
