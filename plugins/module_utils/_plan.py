@@ -117,7 +117,14 @@ def _plan_stage(stage: t.Mapping[str, t.Any], role: str, index: int, names: t.Ma
             where, arm, ', '.join(sorted(arms))))
     if arm == stable:
         raise BadInput('The %s names the arm "%s", which is the stable one now: a candidate must be another arm.' % (where, arm))
-    share = parse_share(stage['share'])
+    try:
+        share = parse_share(stage['share'])
+    except BadInput as exc:
+        raise BadInput('The %s cannot be planned: %s' % (where, exc)) from None
+    if 0 < share <= 100 and str(stage['share']).strip().isdigit():
+        # A bare 5 is 0.05 %: almost nobody means that.
+        raise BadInput('The share %s of %s could mean %s %% or %s basis points: write "%s%%" or "%sbp".' % (
+            stage['share'], where, share, share, share, share))
     if not share:
         raise BadInput('The %s has a share of 0 %%: a stage moves traffic.' % where)
     bake, every = parse_duration(stage['bake'], 'bake of %s' % where), parse_duration(stage.get('interval', interval), 'interval')

@@ -28,13 +28,13 @@ MATCH_KINDS = ('header', 'cookie')
 STICKY_MODES = ('none', 'hash')
 
 _PERCENT = re.compile(r' *([0-9]{1,3}(?:\.[0-9]{1,6})?) *% *')
-_DIGITS = re.compile(r' *([0-9]{1,5}) *')
+_POINTS = re.compile(r' *([0-9]{1,5}) *(?:bp)? *')
 # A header value or a cookie value that can be written into a configuration line without quoting.
 _MATCH_VALUE = re.compile(r'[A-Za-z0-9_.:@+~/-]{1,200}')
 
 
 def parse_share(value: object) -> int:
-    """Returns basis points: ``'5%'`` and ``'5 %'`` are 500, a whole number is basis points already.
+    """Returns basis points: ``'5%'`` and ``'5 %'`` are 500, ``'500bp'`` and a whole number are basis points already.
 
     Raises BadInput for anything else, and for a percentage finer than 0.01 %.
     """
@@ -44,8 +44,8 @@ def parse_share(value: object) -> int:
         bp = Fraction(value)
     elif isinstance(value, str) and _PERCENT.fullmatch(value):
         bp = Fraction(_PERCENT.fullmatch(value).group(1)) * 100
-    elif isinstance(value, str) and _DIGITS.fullmatch(value):
-        bp = Fraction(_DIGITS.fullmatch(value).group(1))
+    elif isinstance(value, str) and _POINTS.fullmatch(value):
+        bp = Fraction(_POINTS.fullmatch(value).group(1))
     else:
         raise BadInput(
             'The share %r is not understood: write a percentage such as "5%%" or whole basis points such as 500.' % (value,))

@@ -21,7 +21,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._display impo
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.base import COUNTS, GAUGE, LATENCIES, Block, Reading
 
-from test_gate import Source, options, watch
+from gate_fakes import Source, options, watch
 
 ROUTER = {'requests': COUNTS, 'attempts': COUNTS, 'latency': LATENCIES, 'servers_up': GAUGE}
 ERRORS = {'name': 'harm', 'type': 'sequential', 'metric': 'errors', 'pass_margin': '0.5%'}

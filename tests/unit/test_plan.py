@@ -70,6 +70,8 @@ def test_an_answer_of_a_survey_is_read():
     ({'stages': {'canary': '0%:1m', 'blue_green': '100%:1m'}}, 'share of 0 %'),
     ({'stages': {'canary': '5%', 'blue_green': '100%:1m'}}, 'are not understood'),
     ({'stages': {'canary': 7, 'blue_green': '100%:1m'}}, 'must be a list'),
+    ({'stages': {'canary': '5:1m', 'blue_green': '100%:1m'}}, 'write "5%" or "5bp"'),
+    ({'stages': {'canary': 'five:1m', 'blue_green': '100%:1m'}}, r'stage 1 \(canary\) cannot be planned: The share'),
     ({'stages': {'canary': '5%:1s', 'blue_green': '100%:1m'}}, 'shorter than its interval'),
     ({'stages': {'canary': '0.001%:1m', 'blue_green': '100%:1m'}}, 'finer than 0.01 %'),
     ({'stages': {'canary': '120%:1m', 'blue_green': '100%:1m'}}, 'outside 0 % to 100 %'),
@@ -99,7 +101,7 @@ def test_a_version_that_could_become_a_command_is_refused(version):
 
 @given(st.lists(st.integers(1, 10_000), min_size=1, max_size=6))
 def test_a_plan_is_made_of_any_rising_shares_and_of_no_others(shares):
-    stages = {'blue_green': [{'share': bp, 'bake': '1m'} for bp in shares]}
+    stages = {'blue_green': [{'share': '%dbp' % bp, 'bake': '1m'} for bp in shares]}
     good = all(a <= b for a, b in zip(shares, shares[1:])) and shares[-1] == 10_000 and 10_000 not in shares[:-1]
     if good:
         assert [s['share_bp'] for s in plan(stages, strategy='blue_green')['stages']] == shares

@@ -269,7 +269,7 @@ def test_traffic_that_contradicts_the_shares():
 class Stub:
     """A router that does what it is told: names of answers for ``read``, one for each call."""
 
-    deadline = 0.2
+    deadline = 1.0
 
     def __init__(self, name, *answers):
         self.name, self.answers = name, list(answers)
@@ -290,7 +290,7 @@ def test_a_hanging_endpoint_costs_its_own_deadline_only():
     began = time.monotonic()
     outcomes = asyncio.run(_fleet.each([Stub('lb1', 'hang'), Stub('lb2', 'ok')], lambda router: router.read()))
     assert time.monotonic() - began < 5
-    assert 'lb1 did not answer within 0.2 s' in str(outcomes['lb1'].error) and outcomes['lb2'].error is None
+    assert 'lb1 did not answer within 1 s' in str(outcomes['lb1'].error) and outcomes['lb2'].error is None
 
 
 def test_a_way_back_asks_once_more():

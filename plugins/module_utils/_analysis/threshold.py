@@ -188,7 +188,8 @@ class Counted(Threshold):
         if self.measure.value(view, effective) is None:
             return self._judge(v.NO_DATA, '%s: %s in the whole stage' % (self.spec.arm, self._nothing()))
         if self.measure.sampled and self.measure.n(view, effective) < self.spec.min_sample:
-            few = self._told(v.INCONCLUSIVE, view, '', side, limit, effective, True)
+            bad_side = (m.BELOW if side == m.ABOVE else m.ABOVE) if self.spec.good else side
+            few = self._told(v.INCONCLUSIVE, view, '', bad_side, limit, effective, True, goal=bool(self.spec.good))
             return self._judge(v.INCONCLUSIVE, '%s: too few, at least %d are needed' % (few.reason, self.spec.min_sample),
                                value=few.value, limit=few.limit, n=few.n)
         for side, limit in self.spec.good:
