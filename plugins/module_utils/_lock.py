@@ -87,7 +87,7 @@ class Lock:
             if former and former.rollout != holder.rollout and former.alive() and not force:
                 raise Conflict(
                     'A rollout of this service is under way: %s. Wait for it, stop it with Ctrl-C, '
-                               'or roll back with progressive.delivery.rollback.' % former)
+                    'or roll back with progressive.delivery.rollback.' % former)
             temporary = '%s.%d' % (self.path, os.getpid())
             with open(temporary, 'w', encoding='utf-8') as file:
                 json.dump(asdict(holder), file)
