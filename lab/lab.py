@@ -160,7 +160,7 @@ def main(words: t.Sequence[str] | None = None) -> int:
     for name, function, text in (('load', start_load, 'load in the foreground, until SIGINT or the end of the time'),
                                  ('run', run, 'run a command under load, then make result.json; the status is the command\'s')):
         sub = command(name, function, text)
-        sub.add_argument('--rate', type=int, default=300, help='requests per second (default 300)')
+        sub.add_argument('--rate', type=int, default=400, help='requests per second (default 400)')
         sub.add_argument('--duration', type=float, default=180, help='seconds after which the load ends in any case (default 180)')
     sub.add_argument('--fresh', action='store_true', help='start the lab afresh before')
     of_the_lab(sub)
