@@ -17,10 +17,8 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
-import sys
 import typing as t
 from dataclasses import dataclass
 from datetime import datetime
