@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 TESTS ?=
 
-.PHONY: test test-packages lint yamllint flake8 shellcheck ansible-lint changelog docs unit integration e2e sanity install-check importer molecule bench
+.PHONY: test test-packages lint yamllint flake8 shellcheck ansible-lint changelog docs unit integration newest e2e sanity install-check importer molecule bench
 .NOTPARALLEL: test lint
 
 test: test-packages lint unit install-check importer sanity molecule integration e2e ## run every check
@@ -37,6 +37,9 @@ unit: venv-dev ## tests of the pure parts (TESTS='-k name' for some)
 
 integration: venv-dev lab-setup ## tests against real HAProxy and Prometheus
 	@$(STEP) $@ $(PYTEST) tests/integration $(TESTS)
+
+newest: venv-dev lab-setup ## signals, playbooks and rollouts once more, with the newest core
+	@$(STEP) $@ scripts/newest $(TESTS)
 
 e2e: venv-dev lab-setup ## whole rollouts under load; signals, kills and frozen control hosts
 	@$(STEP) $@ $(BIN)/pytest tests/chaos tests/e2e $(TESTS)
