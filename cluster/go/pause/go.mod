@@ -1,0 +1,3 @@
+module progressive.delivery/pause
+
+go 1.24.0
