@@ -11,13 +11,15 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   endpoints:
-    description: The processes of the data plane, each of which splits the traffic by itself. All are addressed at once.
+    description:
+      - The data planes that split the traffic, each by itself; a process of HAProxy, or a route of a Kubernetes cluster. All are addressed at once.
+      - Routes need the Python package C(kubernetes) on the host that runs the task.
     type: list
     elements: dict
     required: true
     suboptions:
       name:
-        description: Name in messages and results. Without it, the socket.
+        description: Name in messages and results. Without it, the socket, or object and namespace of the route.
         type: str
       router:
         description:
@@ -25,13 +27,15 @@ options:
             0.01 % and ends by itself when its lease runs out.
           - V(haproxy_weights) sets the weights of servers of one backend, for configurations without such a map. The lease is kept by a
             watchdog process on the host that runs the task.
+          - V(httproute) sets the weights of an HTTPRoute or GRPCRoute of the Gateway API.
+          - V(weights) sets the weights of another kind of object that keeps them in a list, see O(endpoints[].kind).
+          - A lease that the data plane does not keep itself is kept in the cluster, by a Lease and a Job.
         type: str
-        choices: [haproxy_map, haproxy_weights]
+        choices: [haproxy_map, haproxy_weights, httproute, weights]
         default: haproxy_map
       socket:
-        description: The runtime socket, C(unix:///path) or C(tcp://host:port). It needs C(level admin).
+        description: The runtime socket of HAProxy, C(unix:///path) or C(tcp://host:port). It needs C(level admin).
         type: str
-        required: true
       map:
         description: Path of the map as the HAProxy configuration writes it. Required for V(haproxy_map).
         type: str
@@ -74,9 +78,8 @@ options:
         description: Backend and servers of arms where this endpoint differs from the arms of the service.
         type: dict
       deadline:
-        description: Seconds that one operation on this endpoint may take.
+        description: Seconds that one operation on this endpoint may take. The default is 2 for HAProxy and 10 for a route of a cluster.
         type: float
-        default: 2.0
       tolerance_bp:
         description: For V(haproxy_weights), by how many basis points a share may miss what was asked for.
         type: int
@@ -86,6 +89,36 @@ options:
           - For V(haproxy_weights), the directory on the host that runs the task in which owner and lease are kept.
           - The default is C(~/.local/state/progressive.delivery/weights).
         type: path
+      kubeconfig:
+        description:
+          - File that says where the cluster is and who asks. Without it, and without O(endpoints[].context), what C(KUBECONFIG) names,
+            C(~/.kube/config), or the cluster in which the task itself runs.
+        type: path
+      context:
+        description: The context of O(endpoints[].kubeconfig) to use. Without it, the current one.
+        type: str
+      namespace:
+        description: Namespace of the route and of the arms' Services. Without it, C(default).
+        type: str
+      object:
+        description: Name of the route. Required for every router of Kubernetes.
+        type: str
+      kind:
+        description:
+          - For V(httproute), V(HTTPRoute), which is the default, or V(GRPCRoute).
+          - For V(weights), one of V(TraefikService), V(HTTPProxy), V(ApisixRoute), V(VirtualServer), V(TrafficSplit).
+        type: str
+      rules:
+        description:
+          - Names, or positions from 0, of the rules of the route that split the traffic. Without them, all that lead to an arm.
+        type: list
+        elements: str
+      port:
+        description: Port of the arms' Services, for arms that name no C(port) themselves. Without it, the one that the route has.
+        type: int
+      lease_image:
+        description: Image of the Job that keeps the lease where the data plane does not.
+        type: str
 """
 
     ARMS = r"""

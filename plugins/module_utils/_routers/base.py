@@ -27,11 +27,13 @@ VERIFY_LEVELS = ('L0', 'L1', 'L2', 'L3')
 
 @dataclass(frozen=True)
 class Arm:
-    """Where an arm's instances are: a backend, or some servers of one."""
+    """Where an arm's instances are: a backend, or some servers of one; in a cluster the Service of that name."""
 
     name: str
     backend: str
     servers: tuple[str, ...] = ()
+    ref: t.Mapping[str, t.Any] = field(default_factory=dict)
+    """What else the user wrote of it (port, subset, labels), checked by the router that needs it."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Capabilities:
     unit: str
     """The finest share, as a person reads it."""
     matches: tuple[tuple[str, str, str], ...]
-    """Conditions (kind, name, value) that can lead to an arm."""
+    """Conditions (kind, name, value) that can lead to an arm; '*' is any."""
     sticky: tuple[str, ...]
     verify: tuple[str, ...]
     native_lease: bool
