@@ -32,6 +32,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._journal impo
 from ansible_collections.progressive.delivery.plugins.module_utils._lease import Held
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.base import COUNTS, REQUESTS, Reading, Source
 from ansible_collections.progressive.delivery.plugins.module_utils._outlet import Outlet
+from ansible_collections.progressive.delivery.plugins.module_utils._samples import Samples
 from ansible_collections.progressive.delivery.plugins.module_utils._signals import Signals, leave
 
 _RENEW_S = 1.0
@@ -74,7 +75,7 @@ class Watch:
         self._bake = gate.bake
         self._extensions = 0
         self._samples = 0
-        self._counted: dict[str, dict[str, int]] = {}
+        self._recorded = Samples(gate, journal)
         self._totals = Totals()
         self._unplanned = list(gate.sequential)
         self._plans: list[str] = []
@@ -106,6 +107,7 @@ class Watch:
             task.cancel()
         rollback = await self._return(ending) if ending.returns and self._held and self.gate.way_back else None
         duration = self._now() - self._began
+        self._recorded.flush()
         await asyncio.gather(rounds, *renewals, *(self._close(source) for source in self.gate.sources), return_exceptions=True)
         result = report(ending, cause() if ending.stopped else None, rollback, Watched(
             tuple(self._judgements.values()), self._totals.as_dict(), self._totals.observed_bp() or {}, self._samples, duration,
@@ -177,6 +179,7 @@ class Watch:
     # Sources
 
     async def _rounds(self) -> None:
+        self._recorded.begin()
         begin, end = 0.0, self.gate.bake
         # The first sample early, and a mark at the end of each warm-up: a block never holds both.
         extra = {min(1.0, self.gate.interval / 2), self.gate.warm_up, *(condition.spec.warm_up for condition in self.gate.conditions)}
@@ -231,22 +234,16 @@ class Watch:
             self._note(note)
         if name != self.gate.main_source:
             return
-        self._totals.take_in(sample.seen(block) for block in reading.blocks)
-        for block in reading.blocks:
-            if block.metric == REQUESTS:
-                arm = self._counted.setdefault(block.arm, {'requests': 0, 'errors': 0})
-                arm['requests'] += block.requests
-                arm['errors'] += block.bad
+        seen = [sample.seen(block) for block in reading.blocks]
+        self._totals.take_in(seen)
+        self._recorded.take_in(seen)
+        self._recorded.counters(reading.before)
         if between and not self._ending.done():
             return
         self._plan(at)
         self._samples += 1
-        counted, self._counted = self._counted, {}
         lease = self._lease_left()
-        self._journal('sample', stage=self.gate.label, at_s=round(at, 3), arms=counted,
-                      values={one.name: one.as_dict()['value'] for one in self._judgements.values()},
-                      **({} if lease is None else {'lease_s': round(lease, 3)}),
-                      **({'errors': list(reading.errors)} if reading.errors else {}))
+        self._recorded.write(at, tuple(self._judgements.values()), lease, reading.errors, self._ending.done())
         arms, shares = self._totals.arms, self._totals.observed_bp() or {}
         counts = any(source.metrics.get(REQUESTS) == COUNTS for source in self.gate.sources)
         own = arms.get(self.gate.candidate)
