@@ -33,7 +33,7 @@ def _stirling_rest(z: float) -> float:
     return (1 / 12 - w * (1 / 360 - w * (1 / 1260 - w * (1 / 1680 - w / 1188)))) / z
 
 
-def multinomial_log_e(counts: t.Sequence[int], shares: t.Sequence[float], k: float = CONCENTRATION) -> float:
+def multinomial_log_e(counts: t.Sequence[float], shares: t.Sequence[float], k: float = CONCENTRATION) -> float:
     """Returns the log of the evidence that *counts* do not follow *shares* (any positive weights; they are made to sum to 1).
 
     ``lnG(k) - lnG(k+n) + sum_i [lnG(k rho_i + x_i) - lnG(k rho_i) - x_i ln rho_i]``, arranged by Stirling's formula so that the large
@@ -56,7 +56,7 @@ def always_valid_p(log_e: float) -> float:
     return 1.0 if log_e <= 0 else exp(-log_e)
 
 
-def _beta_mixture_interval(x: int, y: int, a: float, b: float, alpha: float) -> Interval:
+def _beta_mixture_interval(x: float, y: float, a: float, b: float, alpha: float) -> Interval:
     """Returns all theta with ``x ln theta + y ln(1-theta) >= ln[B(a+x, b+y)/B(a, b)] + ln alpha``: those that the mixture has no 1/alpha
     of evidence against."""
     def log_beta(p: float, q: float) -> float:
@@ -82,24 +82,32 @@ def _beta_mixture_interval(x: int, y: int, a: float, b: float, alpha: float) -> 
     return edges[0], edges[1]
 
 
-def rate_interval(x: int, n: int, alpha: float) -> Interval:
+def rate_interval(x: float, n: float, alpha: float) -> Interval:
     """Returns the confidence sequence of one rate: *x* events in *n* requests, wrong at any moment with probability *alpha* at most."""
     return _beta_mixture_interval(x, n - x, 0.5, 0.5, alpha)
 
 
-def difference_interval(e_b: int, n_b: int, e_c: int, n_c: int, alpha: float) -> Interval:
+def difference_interval(e_b: float, n_b: float, e_c: float, n_c: float, alpha: float) -> Interval:
     """Returns the confidence sequence of the canary's rate less the baseline's."""
     low_b, high_b = rate_interval(e_b, n_b, alpha / 2)
     low_c, high_c = rate_interval(e_c, n_c, alpha / 2)
     return low_c - high_b, high_c - low_b
 
 
-def share_interval(x_c: int, x_b: int, rho_c: float, alpha: float, k: float = CONCENTRATION) -> Interval:
+def share_log_e(x_c: float, x_b: float, rho_c: float, theta: float, k: float = CONCENTRATION) -> float:
+    """Returns the log of the evidence that the probability of an event to be the canary's is not *theta*: ``share_interval`` holds all
+    theta for which it is below ``ln(1/alpha)``."""
+    a, b = k * rho_c, k * (1 - rho_c)
+    result = sum(lgamma(new) - lgamma(old) for new, old in ((a + x_c, a), (b + x_b, b)))
+    return result - lgamma(k + x_c + x_b) + lgamma(k) - (x_c * log(theta) if x_c else 0.0) - (x_b * log1p(-theta) if x_b else 0.0)
+
+
+def share_interval(x_c: float, x_b: float, rho_c: float, alpha: float, k: float = CONCENTRATION) -> Interval:
     """Returns the confidence sequence of the probability that an event is the canary's; *rho_c* is its part of the two arms' traffic."""
     return _beta_mixture_interval(x_c, x_b, k * rho_c, k * (1 - rho_c), alpha)
 
 
-def rate_ratio_interval(x_c: int, x_b: int, rho_c: float, alpha: float, k: float = CONCENTRATION) -> Interval:
+def rate_ratio_interval(x_c: float, x_b: float, rho_c: float, alpha: float, k: float = CONCENTRATION) -> Interval:
     """Returns the confidence sequence of the canary's rate over the baseline's; less 1 it is the lift. With several variants against
     one control give each alpha over their number."""
     low, high = share_interval(x_c, x_b, rho_c, alpha, k)

@@ -75,6 +75,8 @@ class Reading:
     """Sentences that a person should read and that take nothing from the data: counters began anew, events may have been lost."""
     before: tuple[Block, ...] = ()
     """In the first poll: what the counters say of the time before it. How long that was is not known, so ``seconds`` is 0."""
+    processes: t.Mapping[str, str] = field(default_factory=dict)
+    """By endpoint, what names the process whose counters these are, where the source can tell: another one counts from 0."""
 
 
 class Source(t.Protocol):

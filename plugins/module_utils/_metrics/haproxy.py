@@ -143,7 +143,8 @@ class HaproxySource:
                 for metric, arm, value in found[1]:
                     gauges.setdefault((metric, arm), []).append(value)
         return base.Reading(tuple(blocks), {key: float(_WORST[key[0]](values)) for key, values in gauges.items()},
-                            tuple(errors), tuple(notes), tuple(before))
+                            tuple(errors), tuple(notes), tuple(before),
+                            {watch.endpoint.name: '/'.join(watch.process) for watch in self._watches if watch.process[0]})
 
     async def _poll(self, watch: _Watch, now: float, errors: list[str],
                     notes: list[str]) -> tuple[list[base.Block], list[tuple[str, str, float]], list[base.Block]]:
