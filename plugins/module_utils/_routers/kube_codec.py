@@ -74,6 +74,8 @@ class Instances:
 
     service: str | None = None
     labels: t.Mapping[str, str] = field(default_factory=dict)
+    namespace: str | None = None
+    """Where they are, if not in the endpoint's namespace."""
 
 
 @dataclass(frozen=True)
