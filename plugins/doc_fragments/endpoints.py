@@ -29,9 +29,16 @@ options:
             watchdog process on the host that runs the task.
           - V(httproute) sets the weights of an HTTPRoute or GRPCRoute of the Gateway API.
           - V(weights) sets the weights of another kind of object that keeps them in a list, see O(endpoints[].kind).
+          - V(virtualservice) sets the weights of rules of an Istio VirtualService. The gateways themselves end the split when its lease has
+            run out, on a whole tenth of a second of their own clocks.
+          - V(ingress_nginx) puts a canary Ingress beside the main one, for controllers that read the annotations of ingress-nginx, and
+            takes it away again. There is one candidate at a time.
+          - V(service_selector) sets the selector of a Service. Its only shares are nothing and everything.
+          - V(replicas) scales the Deployments of arms behind one Service. Shares are as fine as the number of replicas allows,
+            and they are of connections, not of requests.
           - A lease that the data plane does not keep itself is kept in the cluster, by a Lease and a Job.
         type: str
-        choices: [haproxy_map, haproxy_weights, httproute, weights]
+        choices: [haproxy_map, haproxy_weights, httproute, weights, virtualservice, ingress_nginx, service_selector, replicas]
         default: haproxy_map
       socket:
         description: The runtime socket of HAProxy, C(unix:///path) or C(tcp://host:port). It needs C(level admin).
@@ -81,7 +88,7 @@ options:
         description: Seconds that one operation on this endpoint may take. The default is 2 for HAProxy and 10 for a route of a cluster.
         type: float
       tolerance_bp:
-        description: For V(haproxy_weights), by how many basis points a share may miss what was asked for.
+        description: For V(haproxy_weights) and V(replicas), by how many basis points a share may miss what was asked for.
         type: int
         default: 50
       state_dir:
@@ -101,7 +108,9 @@ options:
         description: Namespace of the route and of the arms' Services. Without it, C(default).
         type: str
       object:
-        description: Name of the route. Required for every router of Kubernetes.
+        description:
+          - Name of the route; for V(ingress_nginx) of the main Ingress, for V(service_selector) and V(replicas) of the Service.
+          - Required for every router of Kubernetes.
         type: str
       kind:
         description:
@@ -118,6 +127,12 @@ options:
         type: int
       lease_image:
         description: Image of the Job that keeps the lease where the data plane does not.
+        type: str
+      root_namespace:
+        description: For V(virtualservice), the root namespace of the mesh, where the EnvoyFilter for the lease goes. Without it, C(istio-system).
+        type: str
+      destination_rule:
+        description: For V(virtualservice), the DestinationRule that has the subsets of the arms. Without it, the name of their host.
         type: str
 """
 

@@ -21,15 +21,17 @@ from ansible_collections.progressive.delivery.plugins.module_utils._routers.base
 from ansible_collections.progressive.delivery.plugins.module_utils._split import MATCH_KINDS, TOTAL, check_match_value, parse_share
 
 HAPROXY_ROUTERS = ('haproxy_map', 'haproxy_weights')
-KUBE_ROUTERS = ('httproute', 'weights')
+KUBE_ROUTERS = ('httproute', 'weights', 'virtualservice', 'ingress_nginx', 'service_selector', 'replicas')
 ROUTERS = HAPROXY_ROUTERS + KUBE_ROUTERS
 
 # Options that mean something to one family of routers only; none of them has a default.
 _HAPROXY_ONLY = ('socket', 'map', 'file', 'matches', 'ring', 'state_dir')
-_KUBE_ONLY = ('kubeconfig', 'context', 'namespace', 'object', 'kind', 'rules', 'port', 'lease_image')
+_KUBE_ONLY = ('kubeconfig', 'context', 'namespace', 'object', 'kind', 'rules', 'port', 'lease_image', 'root_namespace', 'destination_rule')
 HAPROXY_ARM = ('backend', 'servers')
 KUBE_ARM = ('backend', 'port', 'subset', 'labels', 'deployment')
 """What an arm may have at an endpoint of the family; an arm of the service may have all of it."""
+_ROLE_ARM = ('hosts',)
+"""What an arm of the service may have besides: it tells the roles where to deploy and means nothing to a router."""
 _DEADLINE_S = {'haproxy': 2.0, 'kube': 10.0}
 
 ENDPOINT_SPEC: dict[str, t.Any] = {
@@ -56,6 +58,8 @@ ENDPOINT_SPEC: dict[str, t.Any] = {
     'rules': {'type': 'list', 'elements': 'str'},
     'port': {'type': 'int'},
     'lease_image': {'type': 'str'},
+    'root_namespace': {'type': 'str'},
+    'destination_rule': {'type': 'str'},
 }
 """Argument spec of an element of ``endpoints``; ``docs/architecture.md`` says what each means."""
 
@@ -213,7 +217,7 @@ def parse_arms(raw: t.Mapping[str, t.Any], endpoint: Endpoint | None = None) -> 
     strange = sorted(set(local) - set(raw))
     if strange:
         raise BadInput('The arm "%s"%s is not one of the service: its arms are %s.' % (strange[0], where, ', '.join(raw)))
-    anywhere = tuple(dict.fromkeys(HAPROXY_ARM + KUBE_ARM))
+    anywhere = tuple(dict.fromkeys(HAPROXY_ARM + KUBE_ARM + _ROLE_ARM))
     here = (KUBE_ARM if endpoint.kube else HAPROXY_ARM) if endpoint else anywhere
     return {name: _parse_arm(check_name('arm', name), ((value, anywhere), (local.get(name), here)), here, where)
             for name, value in raw.items()}
