@@ -254,6 +254,13 @@ def test_an_endpoint_may_have_its_own_backends():
             parse_arms(raw, endpoint)
 
 
+def test_the_hosts_of_an_arm_are_for_the_roles_and_no_business_of_an_endpoint():
+    assert parse_arms({'blue': {'hosts': ['web1']}})['blue'].servers == ()
+    (endpoint,) = parse_endpoints([{'socket': 'unix:///a.sock', 'map': '/m', 'arms': {'blue': {'hosts': ['web1']}}}])
+    with pytest.raises(BadInput, match='unknown option "hosts"'):
+        parse_arms({'blue': None}, endpoint)
+
+
 # ---- traffic as evidence
 
 def test_traffic_that_contradicts_the_shares():
