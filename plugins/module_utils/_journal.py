@@ -60,24 +60,50 @@ class Journal:
                 raise DeliveryError(self.error) from exc
 
 
+class Scan(t.NamedTuple):
+    """What a journal's text holds."""
+
+    events: list[dict[str, t.Any]]
+    unreadable: list[int]
+    """Numbers of the lines that are no JSON objects: the last one of a journal whose writer was killed, or a line that a full
+    disk cut off and that the next event was written behind."""
+    lines: int
+
+
+def scan_journal(text: str) -> Scan:
+    """Reads what can be read. Pure; never raises."""
+    events, unreadable = [], []
+    lines = text.split('\n')
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            event = json.loads(line)
+        # A number of thousands of digits and a nesting of thousands of brackets are no events either.
+        except (ValueError, RecursionError):
+            event = None
+        if isinstance(event, dict):
+            events.append(event)
+        else:
+            unreadable.append(number)
+    return Scan(events, unreadable, len(lines))
+
+
+def load_journal(path: str) -> Scan:
+    """Returns what can be read of the journal *path*. Raises DeliveryError when there is no such file to be read."""
+    try:
+        with open(path, encoding='utf-8', errors='replace') as file:
+            return scan_journal(file.read())
+    except OSError as exc:
+        raise DeliveryError('The journal %s could not be read: %s.' % (path, exc.strerror)) from exc
+
+
 def read_journal(path: str) -> list[dict[str, t.Any]]:
     """Returns the events of a journal. A last line that was cut off, by a crash say, is left out.
 
     Raises DeliveryError when the file cannot be read or holds something else in the middle.
     """
-    try:
-        with open(path, encoding='utf-8', errors='replace') as file:
-            lines = file.read().split('\n')
-    except OSError as exc:
-        raise DeliveryError('The journal %s could not be read: %s.' % (path, exc.strerror)) from exc
-    events = []
-    for number, line in enumerate(lines, 1):
-        try:
-            event = json.loads(line) if line else None
-        except ValueError:
-            if number == len(lines):
-                break
-            raise DeliveryError('Line %d of the journal %s is not JSON: the file was changed by something else.' % (number, path)) from None
-        if isinstance(event, dict):
-            events.append(event)
-    return events
+    found = load_journal(path)
+    if found.unreadable and found.unreadable[0] < found.lines:
+        raise DeliveryError('Line %d of the journal %s is not JSON: the file was changed by something else.' % (found.unreadable[0], path))
+    return found.events
