@@ -85,7 +85,7 @@ class Lease:
         return [Row('lb1', True, to='blue')]
 
 
-def watch(sources, leases=(), events=None, **changes):
+def watch(sources, leases=(), events=None, terminal=None, answers=None, **changes):
     """Runs a gate over fakes; returns its result and what it showed."""
     fakes = {'build_sources': lambda *args: list(sources), 'held': lambda lease: lease['fake']}
     with mock.patch.multiple(_gate, **fakes):
@@ -93,7 +93,8 @@ def watch(sources, leases=(), events=None, **changes):
     shown = []
 
     async def run():
-        watching = Watch(gate, lambda event, **fields: None if events is None else events.append((event, fields)), shown.append)
+        watching = Watch(gate, lambda event, **fields: None if events is None else events.append((event, fields)), shown.append,
+                         terminal=terminal, answers=answers)
         return await watching.run(lambda: 'SIGTERM')
 
     return asyncio.run(run()), shown

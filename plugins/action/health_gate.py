@@ -17,6 +17,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._gate_result 
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal
 from ansible_collections.progressive.delivery.plugins.module_utils._watch import watch
 from ansible_collections.progressive.delivery.plugins.plugin_utils._live import Live
+from ansible_collections.progressive.delivery.plugins.plugin_utils._terminal import Keyboard
 
 
 class ActionModule(ActionBase):
@@ -39,7 +40,7 @@ class ActionModule(ActionBase):
                 return {'changed': False, 'msg': gate.intent, 'passed': None, 'verdict': None}
             if options['run_on'] == 'target':
                 return self._on_target(gate, options, journal, task_vars)
-            return asyncio.run(watch(gate, journal, live.show, live.say))
+            return asyncio.run(watch(gate, journal, live.show, live.say, Keyboard(live)))
         except DeliveryError as exc:
             return {'failed': True, 'changed': False, 'msg': str(exc)}
         finally:

@@ -29,7 +29,7 @@ class ActionModule(DeliveryAction):
             service, options['version'], options['strategy'],
             {'canary': options['canary_stages'], 'blue_green': options['blue_green_stages']},
             options['arms'], stable, options['conditions'], options['canary_arm'], options['target_arm'],
-            options['interval'], options['warm_up'], options['settle'])
+            options['interval'], options['warm_up'], options['settle'], options['ask_timeout'])
         moving = any(endpoint.get('candidates') for endpoint in options['info'].get('endpoints', []))
         return {
             'changed': False, 'plan': plan, 'live_version': live,

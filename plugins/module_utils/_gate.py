@@ -17,12 +17,14 @@ from ansible_collections.progressive.delivery.plugins.module_utils._analysis.har
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis.harm import Sequential
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis.spec import DEFAULTS, Context
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis.verdict import POLICIES, Policy
+from ansible_collections.progressive.delivery.plugins.module_utils._approval import (
+    Approval, check_names, check_timeout, read_approval)
 from ansible_collections.progressive.delivery.plugins.module_utils._duration import format_duration, parse_duration
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput
 from ansible_collections.progressive.delivery.plugins.module_utils._lease import Held, held
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.base import COUNTS, REQUESTS, Source
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.registry import build_sources
-from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name
+from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name, clean_token
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import parse_endpoints
 from ansible_collections.progressive.delivery.plugins.module_utils._split import format_share, parse_share
 
@@ -57,6 +59,10 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     'on_fail': {'type': 'str', 'choices': ['way_back', 'hold'], 'default': 'way_back'},
     'policy': {'type': 'dict', 'options': {
         verdict: {'type': 'str', 'choices': list(POLICIES), 'default': 'fail'} for verdict in ('inconclusive', 'no_data', 'error')}},
+    'approval': {'type': 'raw'},
+    'ask_timeout': {'type': 'raw', 'default': '30m'},
+    'ask_by': {'type': 'list', 'elements': 'str', 'default': []},
+    'by': {'type': 'str', 'default': 'unknown'},
     'extend_by': {'type': 'raw', 'default': '5m'},
     'max_extensions': {'type': 'int', 'default': 1},
     'error_limit': {'type': 'int', 'default': 3},
@@ -89,6 +95,17 @@ class Gate:
     policy: Policy
     extend_by: float
     max_extensions: int
+    approval: Approval | None
+    """What a person has to say at the end of the bake."""
+    ask: Approval
+    """The question that the policy ``ask`` puts; its text is made of what was seen."""
+    by: str
+    """Who runs the rollout, and so answers at the terminal."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether a person may be asked."""
+        return self.approval is not None or 'ask' in (self.policy.inconclusive, self.policy.no_data, self.policy.error)
 
     @property
     def label(self) -> str:
@@ -159,11 +176,17 @@ def read_gate(options: t.Mapping[str, t.Any]) -> Gate:
         if condition.spec.warm_up >= bake:
             raise BadInput('The warm_up of the condition "%s" (%g s) is not shorter than the bake (%g s).' % (
                 condition.name, condition.spec.warm_up, bake))
-    return Gate(
+    gate = Gate(
         service=service, stage=str(options.get('stage') or ''), candidate=options['candidate'], stable=options.get('stable'),
         share_bp=None if options.get('share_bp') is None else parse_share(options['share_bp']), sources=sources,
         conditions=tuple(conditions),
         bake=bake, interval=interval, guard_interval=guard_interval, warm_up=warm_up,
         leases=tuple(held(lease) for lease in options['leases'] if lease),
         way_back=options['on_fail'] == 'way_back', policy=Policy.of(options.get('policy')), extend_by=extend_by,
-        max_extensions=options['max_extensions'])
+        max_extensions=options['max_extensions'],
+        approval=read_approval(options.get('approval'), 'the stage', options['ask_timeout']),
+        ask=Approval('', check_timeout('ask_timeout', options['ask_timeout']), check_names('name in ask_by', options['ask_by'])),
+        by=clean_token(options.get('by')))
+    if gate.asks and options.get('run_on') == 'target':
+        raise BadInput('A person can be asked from the control host only: leave run_on, or the approval and the policy "ask".')
+    return gate

@@ -27,6 +27,8 @@ class Ending:
     stopped: bool = False
     """By a signal, or the parent's end."""
     trace: str | None = None
+    approval: dict[str, t.Any] | None = None
+    """What a person was asked, and said."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def report(ending: Ending, stopped_by: str | None, rollback: dict[str, t.Any] | 
     if stopped_by:
         reason = '%s by %s' % (reason, stopped_by)
     elif ending.passed and ending.judgement.verdict == v.PASS:
-        reason = '; '.join(judgement.reason for judgement in watched.judgements)
+        reason = '; '.join([*(judgement.reason for judgement in watched.judgements),
+                            *([ending.approval['told']] if ending.approval else [])])
     elif watched.extensions:
         reason = '%s (after %d extension%s)' % (reason, watched.extensions, 's' if watched.extensions > 1 else '')
     result: dict[str, t.Any] = {
@@ -63,7 +66,7 @@ def report(ending: Ending, stopped_by: str | None, rollback: dict[str, t.Any] | 
         'conditions': [judgement.as_dict() for judgement in watched.judgements], 'arms': watched.arms, 'observed_bp': watched.observed_bp,
         'samples': watched.samples, 'duration': round(watched.duration, 3), 'extensions': watched.extensions, 'notes': list(watched.notes),
         'rolled_back': bool(rollback and rollback['complete']), 'rollback': rollback, 'stopped_by': stopped_by,
-        'plan': list(watched.plans), 'analysis_state': watched.analysis_state}
+        'approval': ending.approval, 'plan': list(watched.plans), 'analysis_state': watched.analysis_state}
     if not ending.passed:
         result.update(failed=True, msg=_sentence(ending, reason, rollback, watched))
         if ending.trace:

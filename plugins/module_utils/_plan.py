@@ -10,7 +10,9 @@
 from __future__ import annotations
 
 import typing as t
+from dataclasses import asdict
 
+from ansible_collections.progressive.delivery.plugins.module_utils._approval import check_timeout, read_approval
 from ansible_collections.progressive.delivery.plugins.module_utils._duration import parse_duration
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name, check_token
@@ -19,7 +21,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._split import
 STRATEGIES = {'hybrid': ('canary', 'blue_green'), 'canary': ('canary', 'blue_green'), 'blue_green': ('blue_green',)}
 """The roles whose stages a strategy runs, in order. A canary alone ends in the instant switch of one blue-green stage."""
 
-_STAGE_KEYS = {'name', 'arm', 'share', 'bake', 'interval', 'warm_up', 'conditions'}
+_STAGE_KEYS = {'name', 'arm', 'share', 'bake', 'interval', 'warm_up', 'conditions', 'approval'}
 
 
 def parse_stages(value: object, what: str) -> list[dict[str, t.Any]]:
@@ -58,13 +60,14 @@ def target_arm(arms: t.Collection[str], stable: str, canary: str | None, wanted:
 
 def make_plan(service: str, version: str, strategy: str, stages: t.Mapping[str, object], arms: t.Collection[str], stable: str,
               conditions: t.Sequence[t.Mapping[str, t.Any]], canary: str | None = None, target: str | None = None,
-              interval: object = 10, warm_up: object = 0, settle: object = 0) -> dict[str, t.Any]:
+              interval: object = 10, warm_up: object = 0, settle: object = 0, ask_timeout: object = 1800) -> dict[str, t.Any]:
     """Returns ``{stable, canary, target, candidates, stages, settle...}`` for a rollout of *version*.
 
     *stages* maps a role (``canary``, ``blue_green``) to its stages; *conditions* apply to every stage, and a stage's own
     conditions replace those of the same name; *settle* is how long the candidates' servers must stay up before the first stage.
     Each planned stage has ``index`` (from 1), ``role``, ``name``, ``label``,
-    ``arm``, ``share_bp``, ``split``, ``bake_s``, ``interval_s``, ``warm_up_s``, ``conditions`` and ``promotes``.
+    ``arm``, ``share_bp``, ``split``, ``bake_s``, ``interval_s``, ``warm_up_s``, ``conditions``, ``approval`` (what a person has to say,
+    ``{}`` for nothing; *ask_timeout* is how long that may take where it does not say) and ``promotes``.
 
     Raises BadInput for a stage list that goes down or does not end at 100 %, an unknown arm, and all else that is wrong.
     """
@@ -87,7 +90,8 @@ def make_plan(service: str, version: str, strategy: str, stages: t.Mapping[str, 
         if strategy == 'canary' and role == 'blue_green':
             raw = raw[-1:]
         for stage in raw:
-            planned.append(_plan_stage(stage, role, len(planned) + 1, names, arms, stable, conditions, interval, warm_up))
+            planned.append(_plan_stage(stage, role, len(planned) + 1, names, arms, stable, conditions, interval, warm_up,
+                                       check_timeout('ask_timeout', ask_timeout)))
     _check_order(planned)
     _check_questions(planned)
     candidates = list(dict.fromkeys(stage['arm'] for stage in planned))
@@ -102,7 +106,7 @@ def make_plan(service: str, version: str, strategy: str, stages: t.Mapping[str, 
 
 
 def _plan_stage(stage: t.Mapping[str, t.Any], role: str, index: int, names: t.Mapping[str, str], arms: t.Collection[str], stable: str,
-                conditions: t.Sequence[t.Mapping[str, t.Any]], interval: object, warm_up: object) -> dict[str, t.Any]:
+                conditions: t.Sequence[t.Mapping[str, t.Any]], interval: object, warm_up: object, ask_timeout: float) -> dict[str, t.Any]:
     where = 'stage %d (%s)' % (index, stage.get('name') or role)
     unknown = sorted(set(stage) - _STAGE_KEYS)
     if unknown:
@@ -136,11 +140,12 @@ def _plan_stage(stage: t.Mapping[str, t.Any], role: str, index: int, names: t.Ma
     merged.update({condition.get('name'): dict(condition) for condition in stage.get('conditions') or []})
     if not merged:
         raise BadInput('The %s has no conditions: a stage that nothing judges would pass whatever happens.' % where)
+    approval = read_approval(stage.get('approval'), where, ask_timeout)
     return {
         'index': index, 'role': role, 'name': str(stage.get('name') or '%s %s' % (arm, format_share(share))), 'arm': arm,
         'label': '%s %s' % (arm, format_share(share)), 'share_bp': share, 'split': {arm: share}, 'bake_s': bake, 'interval_s': every,
         'warm_up_s': parse_duration(stage.get('warm_up', warm_up), 'warm_up of %s' % where), 'conditions': list(merged.values()),
-        'promotes': share == TOTAL,
+        'approval': asdict(approval) if approval else {}, 'promotes': share == TOTAL,
     }
 
 

@@ -34,6 +34,7 @@ PLAN_SPEC: dict[str, t.Any] = {
     'interval': {'type': 'raw', 'default': 10},
     'warm_up': {'type': 'raw', 'default': 0},
     'settle': {'type': 'raw', 'default': 0},
+    'ask_timeout': {'type': 'raw', 'default': '30m'},
     'info': {'type': 'dict', 'required': True},
     'force': {'type': 'bool', 'default': False},
 }
@@ -161,6 +162,7 @@ def _plan_text(plan: t.Mapping[str, t.Any], options: t.Mapping[str, t.Any], chec
             plan['service'], options['previous_version'] or '?', plan['version'], plan['strategy'].replace('_', '-'), mode),
         '  stable on %s, rollout %s by %s' % (plan['stable'], options['rollout'], options['by']),
     ]
-    lines += ['  %d. %-12s %8s for %s' % (stage['index'], stage['arm'], format_share(stage['share_bp']), format_duration(stage['bake_s']))
+    lines += ['  %d. %-12s %8s for %s%s' % (stage['index'], stage['arm'], format_share(stage['share_bp']), format_duration(stage['bake_s']),
+                                        ', then asks "%s"' % stage['approval']['question'] if stage.get('approval') else '')
               for stage in plan['stages']]
     return '\n'.join(lines)

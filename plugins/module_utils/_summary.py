@@ -23,7 +23,7 @@ Event = t.Mapping[str, t.Any]
 
 
 def summarize(events: t.Sequence[Event]) -> dict[str, t.Any]:
-    """Returns ``{rollout, service, version, stable, outcome, reason, seconds, stages, requests, failed, rollback}``.
+    """Returns ``{rollout, service, version, stable, outcome, reason, seconds, stages, requests, failed, rollback, approvals}``.
 
     ``stages`` has a dictionary for each stage that began: what was asked, configured and observed (basis points), the counts
     and latencies of each arm, the verdict and its reason. A journal that ends early gives what it has.
@@ -40,8 +40,10 @@ def summarize(events: t.Sequence[Event]) -> dict[str, t.Any]:
                 stage['to'] = event['ts']
     back = next((e for e in reversed(events) if e['event'] == 'way_back'), None)
     arms = [arm for stage in stages.values() for arm in (stage.get('arms') or {}).values()]
+    asked = [{key: event.get(key) for key in ('stage', 'text', 'answer', 'by', 'reason', 'seconds')} for event in events
+             if event['event'] == 'answered']
     return {
-        'rollout': start.get('rollout'), 'service': start.get('service'), 'version': start.get('version'),
+        'approvals': asked, 'rollout': start.get('rollout'), 'service': start.get('service'), 'version': start.get('version'),
         'previous_version': start.get('previous_version'), 'stable': start.get('stable'), 'by': start.get('by'),
         'strategy': start.get('strategy'), 'planned_stages': start.get('stages', 0),
         'outcome': end.get('outcome', 'running'), 'reason': end.get('reason', ''),
@@ -64,6 +66,10 @@ def render(summary: t.Mapping[str, t.Any], journal: str | None = None) -> str:
     for stage in summary['stages']:
         if stage.get('reason'):
             lines.append('  %d. %s: %s' % (stage['index'], stage.get('label', stage.get('name', '')), _why(stage)))
+    for one in summary['approvals']:
+        lines.append('  %s was asked "%s": %s' % (one['stage'], one['text'], '%s by %s after %s%s' % (
+            one['answer'], one['by'], format_duration(one['seconds']), ' (%s)' % one['reason'] if one['reason'] else '')
+            if one['answer'] else 'no answer in %s' % format_duration(one['seconds'])))
     lines.append('')
     lines.append('%d requests seen at the balancers while watching, %d failed.' % (summary['requests'], summary['failed']))
     if summary['rollback'] and summary['rollback']['seconds'] is not None:

@@ -19,10 +19,13 @@ import time
 import traceback
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis import verdict as v
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis.history import Totals
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis.spec import Sample
+from ansible_collections.progressive.delivery.plugins.module_utils._approval import (
+    GO, STOP, Approval, Tail, Terminal, await_answer, instruction)
 from ansible_collections.progressive.delivery.plugins.module_utils._display import Progress
 from ansible_collections.progressive.delivery.plugins.module_utils._duration import format_duration
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import Conflict, DeliveryError
@@ -61,10 +64,13 @@ def offsets(begin: float, end: float, interval: float, extra: t.Iterable[float] 
 
 class Watch:
     """Watches one stage. *journal* and *show* take what is to be recorded and shown (progress, or a
-    sentence), and return at once."""
+    sentence), and return at once. A person may answer at the *terminal*, and in the journal file *answers*."""
 
     def __init__(self, gate: Gate, journal: t.Callable[..., None], show: t.Callable[[Progress | str], None],
-                 now: t.Callable[[], float] = time.monotonic) -> None:
+                 now: t.Callable[[], float] = time.monotonic, terminal: Terminal | None = None, answers: str | None = None) -> None:
+        self._terminal = terminal
+        self._answers = answers
+        self._asked = ''
         self.gate = gate
         self._held = gate.leases
         self._leased = [held for held in gate.leases if held.ttl_s > 0]
@@ -184,21 +190,62 @@ class Watch:
         # The first sample early, and a mark at the end of each warm-up: a block never holds both.
         extra = {min(1.0, self.gate.interval / 2), self.gate.warm_up, *(condition.spec.warm_up for condition in self.gate.conditions)}
         while True:
-            samples = list(offsets(begin, end, self.gate.interval, extra))
-            looks = list(offsets(begin, end, self.gate.guard_interval, samples))
-            await asyncio.gather(*(self._poll(source, looks if source.quick else samples, frozenset(samples))
-                                   for source in self.gate.sources))
+            await self._watch_between(begin, end, extra)
             judgements = [condition.finish() for condition in self.gate.conditions]
             self._judgements = {judgement.name: judgement for judgement in judgements}
             decisive = v.overall(judgements)
             follows = self.gate.policy.after(decisive.verdict)
-            if follows != 'extend' or self._extensions >= self.gate.max_extensions:
+            if follows == 'extend' and self._extensions < self.gate.max_extensions:
+                self._extensions += 1
+                self._note('Extended by %s: %s.' % (format_duration(self.gate.extend_by), decisive.reason))
+                begin, end, extra = end, end + self.gate.extend_by, set()
+                self._bake = end
+            elif follows == 'ask' or (follows == 'pass' and self.gate.approval):
+                self._end(await self._ask(decisive, follows == 'ask', end))
+                return
+            else:
                 self._end(Ending(decisive, follows == 'pass', follows != 'pass'))
                 return
-            self._extensions += 1
-            self._note('Extended by %s: %s.' % (format_duration(self.gate.extend_by), decisive.reason))
-            begin, end, extra = end, end + self.gate.extend_by, set()
-            self._bake = end
+
+    async def _watch_between(self, begin: float, end: float, extra: t.Collection[float] = ()) -> None:
+        samples = list(offsets(begin, end, self.gate.interval, extra))
+        looks = list(offsets(begin, end, self.gate.guard_interval, samples))
+        await asyncio.gather(*(self._poll(source, looks if source.quick else samples, frozenset(samples)) for source in self.gate.sources))
+
+    async def _ask(self, decisive: v.Judgement, undecided: bool, at: float) -> Ending:
+        """Asks a person what follows, and returns it. Meanwhile the traffic is watched on, and a proof of harm ends the stage as ever."""
+        asked = self.gate.approval or self.gate.ask
+        if undecided:
+            # One question is enough: who says go has read both.
+            asked = Approval(' '.join(filter(None, (
+                '%s is %s (%s): go on?' % (self.gate.label, decisive.verdict, decisive.reason), asked.question))), asked.timeout, asked.by)
+        finished = dict(self._judgements)
+        tail = Tail(self._answers) if self._answers else None
+        number = tail.position if tail else 0
+        terminal = self._terminal if self._terminal and self._terminal.open() else None
+        why, said, began = 'the question was dropped: the stage ended', None, self._now()
+        self._journal('asked', stage=self.gate.label, question=number, text=asked.question, by=list(asked.by), timeout_s=asked.timeout)
+        self._show('\n%s: %s\n%s' % (self.gate.label, asked.question, instruction(asked, terminal is not None)))
+        self._asked, self._bake = 'asked, ', at + asked.timeout
+        watching = asyncio.create_task(self._guard(self._watch_between(at, self._bake)))
+        try:
+            said = await asyncio.wait_for(await_answer(number, asked, tail, terminal, self.gate.by, self._show), asked.timeout)
+            why = '%s%s' % (said, '' if said.go else ' to "%s"' % asked.question)
+        except (asyncio.TimeoutError, TimeoutError):
+            why = 'nobody answered within %s: "%s"' % (format_duration(asked.timeout), asked.question)
+        finally:
+            watching.cancel()
+            if terminal:
+                terminal.close()
+            told = {'answer': None if said is None else GO if said.go else STOP, 'by': said and said.by, 'reason': said and said.reason,
+                    'via': said and said.via, 'seconds': round(self._now() - began, 3)}
+            self._journal('answered', stage=self.gate.label, question=number, text=asked.question, **told)
+        self._show('%s: %s.' % (self.gate.label, why))
+        self._judgements = finished
+        approval = {'question': asked.question, **told, 'told': why}
+        if said is not None and said.go:
+            return Ending(replace(decisive, reason='%s; %s' % (decisive.reason, why)), True, False, approval=approval)
+        return Ending(v.Judgement('approval', v.FAIL, why), False, True, approval=approval)
 
     async def _poll(self, source: Source, due: t.Sequence[float], samples: t.Collection[float]) -> None:
         # Sources have deadlines of their own; a slow one is asked less often and holds up nobody.
@@ -248,7 +295,8 @@ class Watch:
         counts = any(source.metrics.get(REQUESTS) == COUNTS for source in self.gate.sources)
         own = arms.get(self.gate.candidate)
         self._show(Progress(
-            self.gate.label, at, self._bake, tuple((condition, self._judgements[condition.name]) for condition in self.gate.conditions),
+            self._asked + self.gate.label, at, self._bake,
+            tuple((condition, self._judgements[condition.name]) for condition in self.gate.conditions),
             (own.requests if own else 0) if counts else None, shares.get(self.gate.candidate), lease,
             '; '.join(self._trouble[key] for key in sorted(self._trouble)) or None))
 
@@ -281,8 +329,9 @@ class Watch:
             self._journal('note', stage=self.gate.label, text=sentence)
 
 
-async def watch(gate: Gate, journal: Journal, show: t.Callable[[Progress | str], None], say: t.Callable[[str], None]) -> dict[str, t.Any]:
-    """Watches *gate* and returns the task's result.
+async def watch(gate: Gate, journal: Journal, show: t.Callable[[Progress | str], None], say: t.Callable[[str], None],
+                terminal: Terminal | None = None) -> dict[str, t.Any]:
+    """Watches *gate* and returns the task's result. Where it asks a person, *terminal* and the journal are where the answer comes from.
 
     When a signal or the parent's end stopped the watch, the traffic is returned and recorded, *say* tells it where a person may still
     see it, and this process ends as the signal would have ended it.
@@ -290,7 +339,7 @@ async def watch(gate: Gate, journal: Journal, show: t.Callable[[Progress | str],
     # Sources ask in threads; names of routers are resolved in threads. Those that hang must not use up the threads of the others.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
     events, live = Outlet(journal.write), Outlet(show, room=20, droppable=True)
-    watching = Watch(gate, events, live)
+    watching = Watch(gate, events, live, terminal=terminal, answers=journal.path)
     with Signals(watching.stop) as signals:
         result = await watching.run(lambda: signals.cause)
         if result['stopped_by']:

@@ -239,20 +239,42 @@ options:
     type: dict
     suboptions:
       inconclusive:
-        description: The data do not decide. V(extend) watches O(extend_by) longer and judges again, at most O(max_extensions) times.
+        description:
+          - The data do not decide. V(extend) watches O(extend_by) longer and judges again, at most O(max_extensions) times.
+          - V(ask) asks a person, who answers at the terminal or with the playbook C(progressive.delivery.approve). Meanwhile the leases are
+            renewed and the limits that end a stage are watched. No answer within O(ask_timeout) is a failure.
         type: str
         default: fail
-        choices: [fail, pass, extend]
+        choices: [fail, pass, extend, ask]
       no_data:
         description: There was nothing to judge.
         type: str
         default: fail
-        choices: [fail, pass, extend]
+        choices: [fail, pass, extend, ask]
       error:
         description: A source failed O(error_limit) times in a row.
         type: str
         default: fail
-        choices: [fail, pass, extend]
+        choices: [fail, pass, extend, ask]
+  approval:
+    description:
+      - What only a person can say, asked at the end of a bake that would pass. A text, or a dictionary of C(question), C(timeout) (default
+        O(ask_timeout)) and C(by), the names of those who may answer (default anybody).
+      - It is asked and answered, and the traffic watched meanwhile, as with V(ask) of O(policy).
+    type: raw
+  ask_timeout:
+    description: How long a question stands before no answer is a failure. At most a day.
+    type: raw
+    default: 30m
+  ask_by:
+    description: Names of those who may answer what V(ask) of O(policy) asks. Default is anybody.
+    type: list
+    elements: str
+    default: []
+  by:
+    description: Who runs the rollout, the name of whoever answers at the terminal.
+    type: str
+    default: unknown
   extend_by:
     description: How much longer an extended stage is watched.
     type: raw
@@ -269,8 +291,8 @@ options:
     description: The share the candidate is meant to have, as a percentage or in basis points. For display.
     type: raw
   journal:
-    description: File of the rollout's journal, to which the events C(sample), C(plan), C(note), C(verdict), C(analysis),
-      C(way_back) and C(signal) are appended.
+    description: File of the rollout's journal, to which the events C(sample), C(plan), C(note), C(asked), C(answered), C(verdict),
+      C(analysis), C(way_back) and C(signal) are appended.
     type: path
   rollout:
     description: Id of the rollout, for the journal.
@@ -374,6 +396,10 @@ observed_bp:
   returned: when it watched
   type: dict
   sample: {blue: 9495, canary: 505}
+approval:
+  description: What a person was asked and said, with C(question), C(answer) (V(go), V(stop) or none), C(by), C(reason), C(via), C(seconds).
+  returned: when it watched
+  type: dict
 plan:
   description: What each V(sequential) condition can find in this bake at the traffic that was seen, one sentence for each.
   returned: when it watched

@@ -42,7 +42,9 @@ options:
     default: hybrid
     choices: [hybrid, canary, blue_green]
   canary_stages:
-    description: Stages of the canary, each with C(share) and C(bake); a text such as V(5%:30m, 20%:45m) does too.
+    description:
+      - Stages of the canary, each with C(share), C(bake) and, where a person has a say, C(approval).
+      - A text such as V(5%:30m, 20%:45m) does too.
     type: raw
     default: []
   blue_green_stages:
@@ -79,6 +81,10 @@ options:
     description: How long the servers of the candidates must stay up before the first stage.
     type: raw
     default: 0
+  ask_timeout:
+    description: How long the approval of a stage may take that does not say so itself.
+    type: raw
+    default: 30m
   info:
     description: What M(progressive.delivery.traffic_weight_info) returned.
     type: dict

@@ -30,17 +30,32 @@ class Live:
         self._parent_err = _open_parent(2)
         self._columns = _columns(_open_parent(1))
         self._redrawn = False
+        self._held = False
+        self._last = ''
 
     def show(self, progress: Progress | str) -> None:
         """Shows the progress, or a sentence that stays above it."""
         text = progress if isinstance(progress, str) else line(progress)
+        self._last = self._last if isinstance(progress, str) else text
         if isinstance(progress, str):
             self._display.display('\r%s%s' % (_CLEAR, text) if self._redrawn else text)
+        elif self._held and self._columns:
+            # Somebody types: what is echoed must stay readable.
+            pass
         elif self._columns:
             self._display.display('\r%s%s' % (fit(text, self._columns - 1), _CLEAR), newline=False, screen_only=True)
             self._redrawn = True
         else:
             self._display.display(text)
+
+    def hold(self, held: bool) -> None:
+        """Keeps the line from being redrawn while a question stands on a terminal."""
+        self._held = held
+
+    def tell(self) -> None:
+        """Shows the last progress, for one who asks while it is not redrawn."""
+        if self._last:
+            self._display.display(self._last)
 
     def end(self) -> None:
         """Leaves the last line standing."""
@@ -71,7 +86,7 @@ def _columns(descriptor: int | None) -> int:
     if descriptor is None:
         return 0
     try:
-        if _awx() or os.environ.get('TERM') == 'dumb' or not os.isatty(descriptor):
+        if in_awx() or os.environ.get('TERM') == 'dumb' or not os.isatty(descriptor):
             return 0
         return os.get_terminal_size(descriptor).columns or 80
     except OSError:
@@ -80,5 +95,6 @@ def _columns(descriptor: int | None) -> int:
         os.close(descriptor)
 
 
-def _awx() -> bool:
+def in_awx() -> bool:
+    """Whether AWX runs this: its terminal has nobody at it."""
     return 'AWX_ISOLATED_DATA_DIR' in os.environ or os.environ.get('ANSIBLE_STDOUT_CALLBACK') == 'awx_display'

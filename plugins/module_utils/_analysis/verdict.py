@@ -16,7 +16,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._errors impor
 
 PASS, FAIL, INCONCLUSIVE, NO_DATA, ERROR = VERDICTS = ('pass', 'fail', 'inconclusive', 'no_data', 'error')
 
-POLICIES = ('fail', 'pass', 'extend')
+POLICIES = ('fail', 'pass', 'extend', 'ask')
 """What may follow a verdict that is neither pass nor fail."""
 
 # The worst first. An error hides what the data would have said, and no data hides whether they would have been enough.
@@ -61,7 +61,8 @@ def overall(judgements: t.Sequence[Judgement]) -> Judgement:
 
 @dataclass(frozen=True)
 class Policy:
-    """What follows each verdict other than pass and fail: ``fail``, ``pass`` or ``extend`` (watch longer, then judge again)."""
+    """What follows each verdict other than pass and fail: ``fail``, ``pass``, ``extend`` (watch longer, then judge again) or ``ask`` (a
+    person)."""
 
     inconclusive: str = 'fail'
     no_data: str = 'fail'
@@ -79,5 +80,5 @@ class Policy:
         return cls(**t.cast('dict[str, str]', given))
 
     def after(self, verdict: str) -> str:
-        """Returns ``pass``, ``fail`` or ``extend``."""
+        """Returns ``pass``, ``fail``, ``extend`` or ``ask``."""
         return verdict if verdict in (PASS, FAIL) else getattr(self, verdict)
