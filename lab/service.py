@@ -219,6 +219,8 @@ async def crash(runner: web.AppRunner, received: Received) -> None:
         if descriptor >= 0:
             _note_unread(descriptor, received)
     os.kill(os.getpid(), signal.SIGKILL)
+    # The first process of a container is spared its own signals.
+    os._exit(128 + signal.SIGKILL)
 
 
 def _note_unread(descriptor: int, received: Received) -> None:
@@ -238,7 +240,7 @@ async def serve(options: argparse.Namespace) -> None:
                       lambda: asyncio.ensure_future(crash(runner, received)), random.Random())
     app.add_routes(service.routes())
     await runner.setup()
-    await web.TCPSite(runner, '127.0.0.1', options.port, backlog=512).start()
+    await web.TCPSite(runner, options.host, options.port, backlog=512).start()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -257,6 +259,7 @@ def main() -> None:
     parser.add_argument('--arm', required=True)
     parser.add_argument('--version', required=True)
     parser.add_argument('--port', type=int, required=True)
+    parser.add_argument('--host', default='127.0.0.1', help='address to listen on (default 127.0.0.1; 0.0.0.0 in a container)')
     parser.add_argument('--fault', choices=FAULTS, default='none')
     parser.add_argument('--received', help='file that gets a line for each work request received')
     parser.add_argument('--drain', type=float, default=0.8, help='seconds to serve on after SIGTERM, not ready (default 0.8)')
