@@ -4,6 +4,7 @@ SHELL := /bin/bash
 
 include mk/venv.mk
 include mk/test.mk
+include mk/cluster.mk
 include mk/vectors.mk
 
 CANDIDATE ?= none

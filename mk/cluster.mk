@@ -1,0 +1,13 @@
+# A Kubernetes cluster on this machine: kind with Traefik, istiod and Contour. See cluster/README.md.
+.PHONY: cluster cluster-down cluster-status test-cluster
+cluster: venv ## a Kubernetes cluster with data planes at ports of 127.0.0.1 (CLUSTER=existing: the one of KUBECONFIG)
+	@$(VENV)/bin/python cluster/cluster.py up
+
+cluster-down: venv ## end it, and what was started for it
+	@$(VENV)/bin/python cluster/cluster.py down
+
+cluster-status: venv
+	@$(VENV)/bin/python cluster/cluster.py status
+
+test-cluster: venv-dev lab-setup ## tests against that cluster; ended afterwards where it did not run before
+	@$(STEP) $@ cluster/with-cluster $(BIN)/pytest tests/cluster $(TESTS)
