@@ -7,9 +7,9 @@
 
 """The rules of an Istio VirtualService: which are the user's, which are ours, and what they shall be for a split. Pure.
 
-A user's rule that leads to the arms is a *base*. While a split is leased, rules of ours stand before it, copies of it (its
-retries, timeouts, faults, CORS, rewrites and mirrors too) that differ in their name, in where they lead, and in that each of their matches also asks for a
-time before the deadline (``istio_deadline.py``):
+A user's rule that leads to the arms is a *base*. While a split is leased, rules of ours stand before it, copies of it (its retries,
+timeouts, faults, CORS, rewrites and mirrors too) that differ in their name, in where they lead, and in that each of their matches
+also asks for a time before the deadline (``istio_deadline.py``):
 
     progressive-delivery:shop:0:match0    with the header or cookie: all to the arm
     progressive-delivery:shop:0:split     the shares
@@ -28,6 +28,7 @@ from dataclasses import dataclass
 
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import Unsupported
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.istio_deadline import HEADER, below, limit_of
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.weights_fit import to_bp
 from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, Match, Split
 
 Rule = t.Dict[str, t.Any]
@@ -82,13 +83,13 @@ class Rules:
         first = said[0]
         stables = {max(one.weights, key=lambda arm: one.weights[arm]) for one in said if one.weights} if not first.leased else set()
         if len(stables) > 1:
-            problems += ('The rules of the VirtualService that lead to the arms of %s do not agree (%s): name those that split as "rules".' % (
-                self.service, ', '.join(_named(base) for _ours, base in groups)),)
+            problems += ('The rules of the VirtualService that lead to the arms of %s do not agree (%s): name those that split as '
+                         '"rules".' % (self.service, ', '.join(_named(base) for _ours, base in groups)),)
         unknown = tuple(dict.fromkeys(name for one in said for name in one.unknown))
         problems += tuple(dict.fromkeys(problem for one in said for problem in one.problems))
         strays = sum(map(self._is_ours, http)) - sum(len(ours) for ours, _base in groups)
-        uniform = not strays and all(one.uniform and (one.weights, one.matches, one.stable, one.leased) == (
-            first.weights, first.matches, first.stable, first.leased) for one in said)
+        uniform = not strays and all(one.uniform and (to_bp(one.weights), one.matches, one.stable, one.leased) == (
+            to_bp(first.weights), first.matches, first.stable, first.leased) for one in said)
         return Found(first.weights, first.matches, first.stable, unknown, uniform, problems, first.leased)
 
     def _groups(self, http: t.Sequence[Rule]) -> tuple[list[tuple[list[Rule], Rule]], tuple[str, ...]]:
@@ -109,8 +110,8 @@ class Rules:
         if missing:
             return groups, ('The VirtualService has no rule "%s" that leads to destinations: it has %s.' % (missing[0], has),)
         if not groups:
-            return groups, ('No rule of the VirtualService leads to an arm of %s (%s): it has the rules %s; correct "backend", "subset" and '
-                            '"port" of the arms, or name the rules that split as "rules".' % (
+            return groups, ('No rule of the VirtualService leads to an arm of %s (%s): it has the rules %s; correct "backend", "subset" '
+                            'and "port" of the arms, or name the rules that split as "rules".' % (
                                 self.service, ', '.join(str(one) for one in self.arms.values()), has),)
         return groups, ()
 
@@ -174,7 +175,7 @@ class Rules:
         return None
 
     def _full(self, host: str) -> str:
-        """A name without dots is one of the VirtualService's namespace (istio.io/latest/docs/reference/config/networking/virtual-service)."""
+        """A name without dots is one of the VirtualService's namespace (Istio's reference of VirtualService, Destination)."""
         return host if '.' in host else '%s.%s.svc.cluster.local' % (host, self.namespace)
 
     def _condition(self, rule: Rule, base: Rule, arm: str) -> Match | None:
@@ -192,7 +193,7 @@ class Rules:
 
     # ---- writing
 
-    def write(self, http: t.Sequence[Rule], split: Split, limit: int | None) -> list[Rule]:
+    def write(self, http: t.Sequence[Rule], split: Split, limit: int) -> list[Rule]:
         """Returns the rules for *split*, in force while the stamp is below *limit* if it is partial. Raises Unsupported."""
         written: list[Rule] = []
         number, bases = 0, self._bases(http)
@@ -201,7 +202,7 @@ class Rules:
                 continue
             if index in bases:
                 if split.partial:
-                    written += self._ours(rule, number, split, t.cast(int, limit))
+                    written += self._ours(rule, number, split, limit)
                 written.append(self._all_to(rule, split.stable))
                 number += 1
             else:
@@ -232,8 +233,8 @@ class Rules:
         taken = {key.lower() for key in (*has, *(match.get('withoutHeaders') or {}))}
         for name, wanted in headers.items():
             if name in taken:
-                raise Unsupported('The rule %s of the VirtualService has a condition on the header "%s" already, and Istio takes one a header: '
-                                  'use another one.' % (_named(base), name))
+                raise Unsupported('The rule %s of the VirtualService has a condition on the header "%s" already, and Istio takes one a '
+                                  'header: use another one.' % (_named(base), name))
             has[name] = copy.deepcopy(wanted)
         return new
 

@@ -7,9 +7,10 @@
 
 """The router ``virtualservice``: weights of an Istio VirtualService, with a lease that the gateways themselves keep. Pure.
 
-``istio_rules.py`` has what becomes of its rules. The time that they ask for is put into each request by an EnvoyFilter, one for all services
-of the mesh, which the first leased split creates in the mesh's root namespace. It covers gateways and the outbound side of
-sidecars, overwrites what a client sends, and takes the header off again before the request goes to a service.
+``istio_rules.py`` has what becomes of its rules. The time that they ask for is put into
+each request by an EnvoyFilter, one for all services of the mesh, which the first leased split creates in the mesh's root namespace.
+It covers gateways and the outbound side of sidecars, overwrites what a client sends, and takes the header off again before the
+request goes to a service.
 """
 
 from __future__ import annotations
@@ -117,8 +118,8 @@ class VirtualService:
         if stamp is not None and not _is_ours(stamp):
             problems.append('The %s is not ours (it has no label %s=%s): rename it.' % (self._stamp, *_OWNED))
         if not spec.get('hosts'):
-            notes.append('The VirtualService "%s" is a delegate: what its rules do depends on the one that delegates to it, and Istio ignores, '
-                         'without a word, rules that do not fit.' % self._ref.name)
+            notes.append('The VirtualService "%s" is a delegate: what its rules do depends on the one that delegates to it, and Istio '
+                         'ignores, without a word, rules that do not fit.' % self._ref.name)
         return Decoded(found.weights, found.unknown, found.matches, stable=found.stable,
                        uniform=found.uniform and (not found.leased or _stamps(stamp)), problems=tuple(problems), notes=tuple(notes))
 
@@ -139,15 +140,15 @@ class VirtualService:
 
     def encode(self, objects: Objects, split: Split, deadline_s: float | None = None) -> dict[str, Obj | None]:
         if split.sticky != 'none':
-            raise Unsupported('Istio draws the arm of each request anew: %s cannot keep users on theirs; use matches on a cookie.' % self.name)
+            raise Unsupported('Istio draws the arm of each request anew: %s cannot keep users on theirs; use a match on a cookie.' % (
+                self.name))
         changes: dict[str, Obj | None] = {}
         if split.partial:
-            if deadline_s is None:
-                raise Unsupported('The split %s of %s on %s needs a lease.' % (split, self.service, self.name))
             changes.update(self._stamping(objects.get(_STAMP)))
         route = copy.deepcopy(t.cast(Obj, objects[_ROUTE]))
         http = (route.get('spec') or {}).get('http') or []
-        limit = None if deadline_s is None else deadline(deadline_s)
+        # A plan is made before the deadline is known; what it shows is over already.
+        limit = 1 if deadline_s is None else deadline(deadline_s)
         route.setdefault('spec', {})['http'] = self._rules.write(http, split, limit)
         changes[_ROUTE] = route
         return changes
