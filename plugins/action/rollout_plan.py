@@ -9,7 +9,7 @@ import time
 import typing as t
 
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput
-from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name
+from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name, check_token
 from ansible_collections.progressive.delivery.plugins.module_utils._plan import make_plan
 from ansible_collections.progressive.delivery.plugins.module_utils._rollout import PLAN_SPEC
 from ansible_collections.progressive.delivery.plugins.plugin_utils._action import DeliveryAction
@@ -34,7 +34,8 @@ class ActionModule(DeliveryAction):
         return {
             'changed': False, 'plan': plan, 'live_version': live,
             'already': bool(live == options['version'] and not moving and not options['force']),
-            'rollout': '%s-%s-%s' % (service, time.strftime('%Y%m%dT%H%M%SZ', time.gmtime()), secrets.token_hex(2)),
+            'rollout': check_token('rollout', options['rollout']) if options['rollout'] else '%s-%s-%s' % (
+                service, time.strftime('%Y%m%dT%H%M%SZ', time.gmtime()), secrets.token_hex(2)),
         }
 
     @staticmethod

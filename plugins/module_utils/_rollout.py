@@ -36,6 +36,7 @@ PLAN_SPEC: dict[str, t.Any] = {
     'settle': {'type': 'raw', 'default': 0},
     'ask_timeout': {'type': 'raw', 'default': '30m'},
     'info': {'type': 'dict', 'required': True},
+    'rollout': {'type': 'str'},
     'force': {'type': 'bool', 'default': False},
 }
 

@@ -89,6 +89,9 @@ options:
     description: What M(progressive.delivery.traffic_weight_info) returned.
     type: dict
     required: true
+  rollout:
+    description: The id of the rollout, where it goes on under a claim that is there already. Without it, a new one.
+    type: str
   force:
     description: Make a plan although the version is live already.
     type: bool
@@ -128,7 +131,7 @@ plan:
   returned: success
   type: dict
 rollout:
-  description: A new id for the rollout.
+  description: The id of the rollout.
   returned: success
   type: str
 live_version:
