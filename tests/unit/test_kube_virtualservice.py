@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Unsupported
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import parse_arms, parse_endpoints
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.istio_deadline import HEADER, limit_of
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import Instances
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_virtualservice import VirtualService, stamp_spec
 from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, Match, Split, all_to
 from hypothesis import given
@@ -36,14 +37,8 @@ def route(*rules, **spec):
             'spec': {'hosts': ['shop.example'], 'http': list(rules), **spec}}
 
 
-def service(name):
-    return {'metadata': {'name': name}, 'spec': {'selector': {'app': name}, 'ports': [{'port': 80}]}}
-
-
 def objects(vs, one=None, stamp=None, **more):
-    found = {key: None for key in (one or codec()).refs()}
-    found.update({'service ' + arm: service(arm) for arm in ARMS if 'service ' + arm in found})
-    return {**found, 'route': vs, 'stamp': stamp, **more}
+    return {**{key: None for key in (one or codec()).refs()}, 'route': vs, 'stamp': stamp, **more}
 
 
 def http(one, state, split, deadline_s=DEADLINE):
@@ -198,6 +193,11 @@ def test_hosts_are_the_same_with_and_without_their_namespace():
     assert codec().decode(objects(route({'route': [to('shop-blue.other.svc.cluster.local', 1), to('shop-green', 1)]}))).unknown
 
 
+def test_instances_are_counted_where_the_host_is():
+    one = codec({'a': {'backend': 'x'}, 'b': {'backend': 'x.other.svc.cluster.local'}, 'c': {'backend': 'shop.example'}})
+    assert one.instances(objects(route(PLAIN), one)) == {'a': Instances('x'), 'b': Instances('x', namespace='other')}
+
+
 def test_ports_are_kept_and_chosen():
     state = objects(route({'route': [to('shop-blue', port={'number': 8080})]}))
     assert http(codec(), state, all_to('green'))[0]['route'] == [to('shop-green', port={'number': 8080})]
@@ -212,10 +212,6 @@ def test_somebody_elses_destinations_are_named_and_lose_their_share():
 
 
 def test_what_is_missing_is_said():
-    state = objects(route(PLAIN))
-    state['service green'] = None
-    assert 'The arm "green" of shop on shop.prod leads to the services "shop-green" in namespace "prod", which is not there.' in \
-        codec().decode(state).problems
     one = codec(SUBSETS)
     state = objects(route({'route': [to('shop', subset='v1')]}), one)
     assert one.refs()['rule'].ref.name == 'shop'
@@ -225,7 +221,7 @@ def test_what_is_missing_is_said():
         one.decode(state).problems
     state['rule']['spec']['subsets'].append({'name': 'v2', 'labels': {'version': '2'}})
     assert not one.decode(state).problems
-    assert one.instances(state)['green'].labels == {'app': 'green', 'version': '2'}
+    assert one.instances(state)['green'] == Instances('shop', {'version': '2'})
     assert 'delegate' in one.decode(objects(route({'route': [to('shop', subset='v1')]}, hosts=[]), one)).notes[0]
 
 

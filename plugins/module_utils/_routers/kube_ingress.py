@@ -27,7 +27,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._names import
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Arm, Capabilities
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import (
-    Accepted, Decoded, Instances, Objects, Wanted, by_service, check_ref)
+    Accepted, Decoded, Instances, Objects, Wanted, by_service)
 from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, Match, Split
 
 _PREFIX = 'nginx.ingress.kubernetes.io/'
@@ -52,7 +52,6 @@ class CanaryIngress:
         self._arm_of = {check_dns_name('backend of arm "%s" on %s' % (arm.name, self.name), arm.backend): name
                         for name, arm in arms.items()}
         for name, arm in arms.items():
-            check_ref(arm, ('port', 'subset', 'labels', 'deployment'), self.name)
             self._ports[name] = check_port('port of arm "%s"' % name, arm.ref['port']) if arm.ref.get('port') else kube.port
         if len(self._arm_of) < len(arms):
             raise BadInput('Two arms of %s have the same Service on %s: with ingress_nginx each arm has a Service of its own.' % (

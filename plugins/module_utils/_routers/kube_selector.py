@@ -22,7 +22,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._names import
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Arm, Capabilities
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import (
-    Accepted, Decoded, Instances, Objects, Wanted, check_ref)
+    Accepted, Decoded, Instances, Objects, Wanted)
 from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, Split
 
 _SERVICE = 'service'
@@ -39,7 +39,6 @@ class ServiceSelector:
         self._ref = Ref('', 'v1', 'services', kube.namespace, kube.object)
         self._labels: dict[str, dict[str, str]] = {}
         for name, arm in arms.items():
-            check_ref(arm, ('port', 'subset', 'labels', 'deployment'), self.name)
             self._labels[name] = check_labels('labels of arm "%s" on %s' % (name, self.name), arm.ref.get('labels'))
         if len({tuple(sorted(labels)) for labels in self._labels.values()}) > 1:
             raise BadInput('The arms of %s on %s have different labels (%s): give each the same ones with values of its own.' % (

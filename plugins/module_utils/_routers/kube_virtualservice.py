@@ -27,7 +27,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._routers.endp
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.istio_deadline import HEADER, STAMP, deadline
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.istio_rules import Destination, Rules
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import (
-    Accepted, Decoded, Instances, Objects, Wanted, check_ref)
+    Accepted, Decoded, Instances, Objects, Wanted)
 from ansible_collections.progressive.delivery.plugins.module_utils._split import Split
 
 _GROUP = 'networking.istio.io'
@@ -72,7 +72,7 @@ class VirtualService:
         self._ref = Ref(_GROUP, 'v1', 'virtualservices', kube.namespace, kube.object)
         root = check_dns_name('root_namespace of endpoint %s' % self.name, endpoint.options.get('root_namespace') or _ROOT)
         self._stamp = Ref(_GROUP, 'v1alpha3', 'envoyfilters', root, _STAMP_NAME)
-        self._hosts: dict[str, Ref] = {}
+        self._services: dict[str, tuple[str, str | None]] = {}
         destinations = {name: self._destination(arm, kube.namespace, kube.port) for name, arm in arms.items()}
         if len({str(one) for one in destinations.values()}) < len(destinations):
             raise BadInput('Two arms of %s have the same host and subset on %s: each arm is a "backend", or a "subset" of one.' % (
@@ -89,18 +89,16 @@ class VirtualService:
                 service, self.name, ', '.join(hosts)))
 
     def _destination(self, arm: Arm, namespace: str, port: int | None) -> Destination:
-        check_ref(arm, ('subset', 'port', 'labels', 'deployment'), self.name)
         what = ' of arm "%s" on %s' % (arm.name, self.name)
         host = check_dns_name('backend' + what, arm.backend)
         subset = check_dns_name('subset' + what, arm.ref['subset']) if arm.ref.get('subset') else None
         found = _IN_CLUSTER.fullmatch(host)
         if found:
-            self._hosts[arm.name] = Ref('', 'v1', 'services', found.group('namespace') or namespace, found.group('name'))
+            self._services[arm.name] = found.group('name'), found.group('namespace')
         return Destination(host, subset, check_port('port' + what, arm.ref['port']) if arm.ref.get('port') else port)
 
     def refs(self) -> dict[str, Wanted]:
         wanted = {_ROUTE: Wanted(self._ref), _STAMP: Wanted(self._stamp, False)}
-        wanted.update(('service ' + arm, Wanted(ref, False)) for arm, ref in self._hosts.items())
         if self._destination_rule:
             wanted[_RULE] = Wanted(self._destination_rule, False)
         return wanted
@@ -124,17 +122,15 @@ class VirtualService:
                        uniform=found.uniform and (not found.leased or _stamps(stamp)), problems=tuple(problems), notes=tuple(notes))
 
     def _missing(self, objects: Objects) -> list[str]:
-        """Sentences on hosts and subsets that are not there: Istio answers 503 for them."""
-        lost = ['The arm "%s" of %s on %s leads to the %s, which is not there.' % (arm, self.service, self.name, ref)
-                for arm, ref in self._hosts.items() if objects.get('service ' + arm) is None]
+        """Sentences on subsets that are not there: Istio answers 503 for them."""
         if self._destination_rule is None:
-            return lost
+            return []
         rule = objects.get(_RULE)
         if rule is None:
-            return lost + ['The arms of %s on %s are subsets, and the %s is not there: create it, or name it as "destination_rule".' % (
+            return ['The arms of %s on %s are subsets, and the %s is not there: create it, or name it as "destination_rule".' % (
                 self.service, self.name, self._destination_rule)]
         subsets = _subsets(rule)
-        return lost + ['The subset "%s" of arm "%s" is not in the %s: it has %s.' % (
+        return ['The subset "%s" of arm "%s" is not in the %s: it has %s.' % (
             one.subset, arm, self._destination_rule, ', '.join(sorted(subsets)) or 'none')
             for arm, one in self._rules.arms.items() if one.subset and one.subset not in subsets]
 
@@ -162,16 +158,10 @@ class VirtualService:
         return {_STAMP: {**new, 'spec': stamp_spec()}}
 
     def instances(self, objects: Objects) -> dict[str, Instances]:
+        # Of a host outside the cluster nothing can be counted.
         subsets = _subsets(objects.get(_RULE))
-        counted = {}
-        for arm, ref in self._hosts.items():
-            subset = self._rules.arms[arm].subset
-            if subset:
-                selector = ((objects.get('service ' + arm) or {}).get('spec') or {}).get('selector') or {}
-                counted[arm] = Instances(labels={**selector, **subsets.get(subset, {})}, namespace=ref.namespace)
-            else:
-                counted[arm] = Instances(service=ref.name, namespace=ref.namespace)
-        return counted
+        return {arm: Instances(service, subsets.get(self._rules.arms[arm].subset or '', {}), namespace)
+                for arm, (service, namespace) in self._services.items()}
 
     def accepted(self, objects: Objects) -> Accepted:
         # Istio writes no status unless its analysis is switched on (PILOT_ENABLE_ANALYSIS).
