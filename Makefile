@@ -10,14 +10,16 @@ include mk/vectors.mk
 CANDIDATE ?= none
 VERSION ?= 5.1
 RATE ?= 400
+ROUTER ?= haproxy
 ARGS ?=
 LAB := $(VENV)/bin/python lab/lab.py
 PLAYBOOK := $(VENV)/bin/ansible-playbook -i inventories/local
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export LAB_ROUTERS := $(ROUTER)
 
 .PHONY: rollout rollback status lab lab-setup lab-down clean help
 
-rollout: lab-setup ## the whole rollout against a fresh lab under load; CANDIDATE=errors, slow, crash or silent for a bad version
+rollout: lab-setup ## the whole rollout against a fresh lab under load; CANDIDATE=errors, slow, crash or silent for a bad version, ROUTER=kubernetes or hybrid
 	@$(LAB) run --fresh --rate $(RATE) -- \
 		$(PLAYBOOK) playbooks/rollout.yml -e delivery_version=$(VERSION) -e lab_candidate=$(CANDIDATE) $(ARGS)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import kube
 import load
 import result
 import stack
@@ -27,8 +28,11 @@ from layout import LabError, Layout
 def up(lab: Layout, options: argparse.Namespace) -> int:
     with stack.claimed(lab):
         stack.up(lab, options.version, options.lifetime)
-    print('The lab is up: http://127.0.0.1:%d/api/items, statistics at http://127.0.0.1:%d/, files in %s.' % (
-        lab.ports['frontend'], lab.ports['statistics'], lab.dir))
+    print('The lab is up, files in %s. Its service answers at' % lab.dir)
+    for domain, address in stack.edges(lab).items():
+        print("  curl -H 'Host: %s' http://%s/api/items" % (load.host(0, domain), address))
+    if 'haproxy' in lab.routers:
+        print('HAProxy shows its statistics at http://127.0.0.1:%d/.' % lab.ports['statistics'])
     if options.lifetime:
         print('It stops by itself in %g minutes.' % (options.lifetime / 60))
     return 0
@@ -68,7 +72,7 @@ def setup(lab: Layout, options: argparse.Namespace) -> int:
 
 
 def start_load(lab: Layout, options: argparse.Namespace) -> int:
-    return load.attack(lab, load.built_vegeta(), options.rate, options.duration, random.Random())
+    return load.attack(lab, stack.edges(lab), load.built_vegeta(), options.rate, options.duration, random.Random())
 
 
 def run(lab: Layout, options: argparse.Namespace) -> int:
@@ -114,6 +118,7 @@ def make_result(lab: Layout, options: argparse.Namespace) -> int:
 
 def _write_result(lab: Layout, binary: Path, since: float) -> None:
     journal = result.newest_journal(lab.state, 'shop', since)
+    kube.collect(lab)
     found = result.summarise(result.read_lines(journal) if journal else [], load.read_hits(binary, lab.attack),
                              result.read_receipts(lab.received), stack.about(lab)['version'])
     found['journal'] = str(journal) if journal else None

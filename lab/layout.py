@@ -13,6 +13,9 @@ from pathlib import Path
 
 SERVICE = 'shop'
 STABLE_ARM = 'blue'
+ROUTERS = ('haproxy', 'httproute', 'virtualservice', 'ingress')
+"""What the lab can stand behind, all of it at once if asked for: HAProxy of its own, and routes of the cluster of `make cluster`."""
+ROUTER_SETS = {'kubernetes': ROUTERS[1:], 'hybrid': ROUTERS}
 # The limit of a UNIX socket's path is 107 bytes, and HAProxy binds it under a longer name first.
 LONGEST_SOCKET = 90
 
@@ -27,15 +30,22 @@ class Layout:
 
     dir: Path
     port: int
+    routers: tuple[str, ...] = ROUTERS[:1]
 
     @classmethod
     def from_environment(cls, environ: t.Mapping[str, str] | None = None) -> 'Layout':
-        """LAB_DIR (default: .lab of the checkout) and LAB_PORT (default: 18000)."""
+        """LAB_DIR (default: .lab of the checkout), LAB_PORT (default: 18000), LAB_ROUTERS (default: haproxy)."""
         environ = os.environ if environ is None else environ
         port = environ.get('LAB_PORT') or '18000'
         if not port.isdigit() or not 1024 <= int(port) <= 65000:
             raise LabError('LAB_PORT is %r: give the first of 40 free ports, from 1024 to 65000.' % port)
-        lab = cls(Path(environ.get('LAB_DIR') or Path(__file__).parents[1] / '.lab').resolve(), int(port))
+        asked = environ.get('LAB_ROUTERS') or ROUTERS[0]
+        routers = ROUTER_SETS.get(asked) or tuple(dict.fromkeys(asked.split(',')))
+        strange = [router for router in routers if router not in ROUTERS]
+        if strange:
+            raise LabError('LAB_ROUTERS names "%s": give some of %s with commas between, or %s.' % (
+                strange[0], ', '.join(ROUTERS), ' or '.join(ROUTER_SETS)))
+        lab = cls(Path(environ.get('LAB_DIR') or Path(__file__).parents[1] / '.lab').resolve(), int(port), routers)
         if len(str(lab.socket)) > LONGEST_SOCKET:
             raise LabError('The path %s is too long for a UNIX socket: set LAB_DIR to a shorter directory.' % lab.socket)
         return lab
@@ -49,6 +59,15 @@ class Layout:
         """arm: {server as HAProxy names it: port}; backends are called as their arms."""
         first = {'blue': 11, 'green': 21, 'canary': 31}
         return {arm: {arm[0] + str(n + 1): self.port + offset + n for n in range(2)} for arm, offset in first.items()}
+
+    @property
+    def namespace(self) -> str:
+        """Where the lab is in the cluster."""
+        return 'lab-%d' % self.port
+
+    def domain(self, router: str) -> str:
+        """The service's hosts behind *router* are all names in this domain."""
+        return '%s-%d.lab.test' % (router, self.port)
 
     @property
     def socket(self) -> Path:

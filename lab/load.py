@@ -36,14 +36,15 @@ POST_SHARE = 0.3
 TIMEOUT_S = 20
 
 
-def targets(rng: random.Random, port: int, run: str) -> t.Iterator[str]:
-    """Yields vegeta's JSON targets without end: an id of its own for each, a user's cookie, a GET or a POST."""
+def targets(rng: random.Random, domains: t.Sequence[str], run: str) -> t.Iterator[str]:
+    """Yields vegeta's JSON targets without end, to one domain after the other: an id of its own for each, a user's cookie, a GET or
+    a POST."""
     for number in itertools.count(1):
         post = rng.random() < POST_SHARE
         target: dict[str, object] = {
             'method': 'POST' if post else 'GET',
-            'url': 'http://client-%d.lab.test:%d/api/%s?id=%s-%d' % (
-                number % CLIENTS, port, 'orders' if post else 'items', run, number),
+            'url': 'http://%s/api/%s?id=%s-%d' % (
+                host(number // len(domains) % CLIENTS, domains[number % len(domains)]), 'orders' if post else 'items', run, number),
             'header': {'Cookie': ['uid=u%d' % rng.randrange(USERS)]},
         }
         if post:
@@ -52,16 +53,21 @@ def targets(rng: random.Random, port: int, run: str) -> t.Iterator[str]:
         yield json.dumps(target) + '\n'
 
 
-def attack(lab: Layout, binary: Path, rate: int, duration: float, rng: random.Random) -> int:
+def host(client: int, domain: str) -> str:
+    return 'client-%d.%s' % (client, domain)
+
+
+def attack(lab: Layout, edges: t.Mapping[str, str], binary: Path, rate: int, duration: float, rng: random.Random) -> int:
     """Runs the load in the foreground until *duration* seconds are over or SIGINT or SIGTERM arrives; returns vegeta's status.
 
-    Requests that are on their way then are waited for and counted.
+    *edges* is domain: host:port of the data plane that serves it; each gets the same part of the requests. Those that are on their
+    way in the end are waited for and counted.
     """
-    port = lab.ports['frontend']
     words = [binary, 'attack', '-lazy', '-format=json', '-rate=%d/s' % rate, '-duration=%gs' % duration,
              '-timeout=%ds' % TIMEOUT_S, '-max-body=0', '-name=', '-output=%s' % lab.attack]
-    for client in range(CLIENTS):
-        words += ['-connect-to', 'client-%d.lab.test:%d:127.0.0.1:%d' % (client, port, port)]
+    for domain, address in edges.items():
+        for client in range(CLIENTS):
+            words += ['-connect-to', '%s:80:%s' % (host(client, domain), address)]
     vegeta = subprocess.Popen([str(word) for word in words], stdin=subprocess.PIPE, start_new_session=True)
 
     def stop(*_args: object) -> None:
@@ -74,7 +80,7 @@ def attack(lab: Layout, binary: Path, rate: int, duration: float, rng: random.Ra
         signal.signal(number, stop)
     assert vegeta.stdin is not None
     with contextlib.suppress(BrokenPipeError):
-        for line in targets(rng, port, '%08x' % rng.getrandbits(32)):
+        for line in targets(rng, list(edges), '%08x' % rng.getrandbits(32)):
             vegeta.stdin.write(line.encode())
             if vegeta.poll() is not None:
                 break

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import jinja2
 
+import kube
 from layout import SERVICE, STABLE_ARM, LabError, Layout
 from load import TIMEOUT_S
 from processes import Process, stop_all, wait_until
@@ -39,7 +40,8 @@ def up(lab: Layout, version: str, lifetime: float) -> None:
     # It becomes part of an entry of the map.
     if not re.fullmatch(r'[A-Za-z0-9_.+~-]{1,60}', version):
         raise LabError('The version %r is not usable: use letters, digits and the signs "_.+~-".' % version)
-    haproxy = _haproxy()
+    haproxy = _haproxy() if 'haproxy' in lab.routers else None
+    kube.edges(lab)
     down(lab)
     for leftover in (lab.run, lab.logs, lab.received, lab.state, lab.dir / 'prometheus'):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -48,15 +50,18 @@ def up(lab: Layout, version: str, lifetime: float) -> None:
     for directory in (lab.run, lab.logs, lab.received, lab.state):
         directory.mkdir(parents=True)
     _check_ports(lab)
-    (lab.dir / 'lab.json').write_text(json.dumps({'version': version, 'port': lab.port}))
+    (lab.dir / 'lab.json').write_text(json.dumps({'version': version, 'port': lab.port, 'routers': lab.routers}))
     # No lease, stable arm, drawn at random, no match, the version: docs/architecture.md.
     lab.map.write_text('%s 0/%s/rand/-/v=%s\n' % (SERVICE, STABLE_ARM, version))
     try:
         if lifetime:
             _process(lab, EXPIRY).start([sys.executable, HERE / 'lab.py', 'expire', '--after', lifetime], env=_environment(lab))
-        start_arm(lab, STABLE_ARM, version, 'none')
-        _start_haproxy(lab, haproxy)
-        _start_prometheus(lab)
+        if haproxy:
+            start_arm(lab, STABLE_ARM, version, 'none')
+            _start_haproxy(lab, haproxy)
+            _start_prometheus(lab)
+        if kube.used(lab):
+            kube.up(lab, version, _environment(lab))
     except BaseException:
         down(lab)
         raise
@@ -68,6 +73,9 @@ def down(lab: Layout, spare: str = '') -> bool:
     # The load first and alone: what it has sent should be answered before the rest goes.
     ran = stop_load(lab)
     ran |= stop_all([_process(lab, name) for name in names if name not in (LOAD, spare)], STOP_PATIENCE_S)
+    with contextlib.suppress(LabError):
+        if any(router in kube.ROUTES for router in about(lab).get('routers', ())):
+            ran |= kube.down(lab)
     if spare:
         _process(lab, spare).forget()
     return ran
@@ -96,7 +104,16 @@ def claimed(lab: Layout) -> t.Iterator[None]:
 
 
 def is_up(lab: Layout) -> bool:
-    return _process(lab, 'haproxy').record() is not None
+    """Whether all that this lab is asked to be runs."""
+    if 'haproxy' in lab.routers and _process(lab, 'haproxy').record() is None:
+        return False
+    return not kube.used(lab) or kube.is_up(lab)
+
+
+def edges(lab: Layout) -> dict[str, str]:
+    """Domain of the service's hosts: host:port of the data plane that serves them."""
+    own = {'haproxy': '127.0.0.1:%d' % lab.ports['frontend']} if 'haproxy' in lab.routers else {}
+    return {lab.domain(router): address for router, address in {**own, **kube.edges(lab)}.items()}
 
 
 def about(lab: Layout) -> dict:
@@ -180,9 +197,10 @@ def status(lab: Layout) -> str:
         record = _process(lab, path.stem).record()
         detail = '  %(arm)s %(version)s, fault %(fault)s' % record if record and 'arm' in record else ''
         lines.append('%-12s %s%s' % (path.stem, 'pid %d' % record['pid'] if record else 'gone', detail))
-    if is_up(lab):
+    if _process(lab, 'haproxy').record():
         lines += ['%-12s %s' % pair for pair in sorted(server_states(lab).items())]
         lines.append('split        ' + ask(lab, 'show map %s' % lab.map).strip())
+    lines += kube.status(lab).splitlines()
     return '\n'.join(lines) or 'Nothing of the lab runs.'
 
 
@@ -191,7 +209,7 @@ def _process(lab: Layout, name: str) -> Process:
 
 
 def _environment(lab: Layout) -> dict[str, str]:
-    return {'LAB_DIR': str(lab.dir), 'LAB_PORT': str(lab.port)}
+    return {'LAB_DIR': str(lab.dir), 'LAB_PORT': str(lab.port), 'LAB_ROUTERS': ','.join(lab.routers)}
 
 
 def _check_ports(lab: Layout) -> None:

@@ -171,12 +171,14 @@ def test_the_newest_journal_is_the_last_written_file_and_no_link(tmp_path):
 # --- the load ---
 
 def test_every_target_has_an_id_a_user_and_a_method_of_its_own():
-    made = [json.loads(line) for line in itertools.islice(targets(random.Random(7), 18000, 'run'), 1000)]
+    made = [json.loads(line) for line in itertools.islice(targets(random.Random(7), ['one.test', 'two.test'], 'run'), 1000)]
     assert len({target['url'].rpartition('id=')[2] for target in made}) == 1000
     assert {target['method'] for target in made} == {'GET', 'POST'}
     assert all(('body' in target) == (target['method'] == 'POST') for target in made)
     assert all(target['header']['Cookie'][0].startswith('uid=u') for target in made)
-    assert len({target['url'].split('/')[2] for target in made}) == load.CLIENTS
+    hosts = [target['url'].split('/')[2] for target in made]
+    assert len(set(hosts)) == load.CLIENTS * 2
+    assert sum(host.endswith('.one.test') for host in hosts) == 500
 
 
 def test_a_line_of_vegeta_is_read():
@@ -219,6 +221,17 @@ def test_two_labs_share_neither_port_nor_path():
 def test_a_port_that_is_none_is_refused(port):
     with pytest.raises(LabError, match='LAB_PORT'):
         Layout.from_environment({'LAB_PORT': port})
+
+
+def test_routers_are_named_one_by_one_or_by_a_set():
+    def routers(asked):
+        return Layout.from_environment({'LAB_ROUTERS': asked}).routers
+
+    assert routers('') == routers('haproxy') == ('haproxy',)
+    assert routers('hybrid') == ('haproxy', *routers('kubernetes'))
+    assert routers('ingress,haproxy,ingress') == ('ingress', 'haproxy')
+    with pytest.raises(LabError, match='names "envoy"'):
+        routers('haproxy,envoy')
 
 
 def test_a_directory_too_deep_for_a_socket_is_refused():
