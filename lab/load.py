@@ -30,7 +30,7 @@ from layout import LabError, Layout, cache_dir
 MODULE = Path(__file__).parent / 'vegeta'
 CLIENTS = 40
 """Client hosts, as vegeta sees them: each has keep-alive connections of its own."""
-USERS = 5000
+USERS = 1_000_000
 POST_SHARE = 0.3
 # Beyond every time-out of the proxy: it is the proxy's answer that counts, not the client's impatience.
 TIMEOUT_S = 20

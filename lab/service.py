@@ -19,6 +19,9 @@ Faults, given at the start or later by ``PUT /admin/fault`` with the fault's nam
     silent  work is accepted and never answered; health still is
     hang    nothing is answered, health neither
 
+One in ten visits ends in a conversion, whatever was asked for; LAB_CONVERSION sets other parts for versions, as in
+``5.1-a=0.13,5.1-b=0.1``. Four in ten visitors are engaged. Both are counters, beside that of the visits.
+
 SIGTERM is graceful: readiness goes off, the process serves on until its balancer has noticed, finishes what it has, exits.
 """
 
@@ -50,6 +53,7 @@ KEEPALIVE_S = 120.0
 HEALTHY = (0.015, 0.6)
 SLOW = (0.5, 0.67)
 AGENTS = 61
+CONVERSION, ENGAGEMENT = 0.1, 0.4
 _WORK_LINE = re.compile(rb'(?:GET|POST) /api/[^ ]*[?&]id=([^ &]+)[^ ]* HTTP/1')
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -86,6 +90,8 @@ class Service:
         self._released = asyncio.Event()
         self._answers: dict[tuple[str, int], int] = {}
         self._workflows = {'success': 0, 'failure': 0}
+        self._conversion = conversion_of(version, os.environ.get('LAB_CONVERSION', ''))
+        self._visits = {'visits': 0, 'conversions': 0, 'engaged': 0}
         self._buckets, self._seconds = [0] * (len(BUCKETS) + 1), 0.0
         self._headers = {'x-version': version, 'x-arm': arm}
 
@@ -159,6 +165,10 @@ class Service:
         failed = self.fault == 'errors' and self._rng.random() < ERROR_SHARE
         status = 500 if failed else 201 if request.method == 'POST' else 200
         self._count(request.method, status, time.monotonic() - started)
+        self._visits['visits'] += 1
+        if not failed:
+            self._visits['conversions'] += self._rng.random() < self._conversion
+            self._visits['engaged'] += self._rng.random() < ENGAGEMENT
         return self._answer(status, {'id': request.query.get('id', '-')})
 
     def _count(self, method: str, status: int, seconds: float) -> None:
@@ -190,8 +200,16 @@ class Service:
                   '# TYPE shop_agents_active gauge', 'shop_agents_active{%s} %d' % (own, AGENTS if self._started else 0),
                   '# TYPE shop_workflows_total counter']
         lines += ['shop_workflows_total{%s,result="%s"} %d' % (own, result, n) for result, n in self._workflows.items()]
+        for name, n in self._visits.items():
+            lines += ['# TYPE shop_%s_total counter' % name, 'shop_%s_total{%s} %d' % (name, own, n)]
         lines += ['# TYPE shop_workflow_failures_total counter', 'shop_workflow_failures_total{%s} %d' % (own, self._workflows['failure'])]
         return '\n'.join(lines) + '\n'
+
+
+def conversion_of(version: str, given: str) -> float:
+    """The part of the visits to *version* that end in a conversion; *given* is ``version=part`` with commas between."""
+    parts = dict(part.split('=', 1) for part in given.split(',') if '=' in part)
+    return float(parts.get(version, CONVERSION))
 
 
 async def crash(runner: web.AppRunner, received: Received) -> None:
