@@ -274,12 +274,18 @@ def test_the_next_stage_has_another_way_back(bed: Bed) -> None:
     wait_for(lambda: bed.share() == 1, 'the second way back', 20)
 
 
+def test_the_way_back_of_the_next_stage_needs_another_object(bed: Bed) -> None:
+    bed.cluster.request('PATCH', ROUTES % bed.namespace + '/other', {'spec': {'canary': 20}}, 'application/merge-patch+json')
+    bed.arm(bed.spec(lease_s=30))
+    bed.arm(bed.spec(way_back=(bed.back(), bed.back('other'))))
+    wait_for(lambda: bed.share() == 0 and bed.share('other') == 0, 'the way back of both', 20)
+
+
 def test_a_way_back_that_cannot_be_sent_moves_nothing(bed: Bed) -> None:
     bed.arm(bed.spec(lease_s=30))
-    elsewhere = bed.spec(way_back=(bed.back(), bed.back('other')), lease_s=30)
-    # The Role of the Job that runs is the first way back's.
-    with pytest.raises(Refused, match='could not send the way back.*cannot patch resource "routes"'):
-        bed.arm(elsewhere)
+    nonsense = {**bed.back(), 'body': [{'op': 'add', 'path': '/metadata/labels', 'value': {'a b': 'c d'}}]}
+    with pytest.raises(Refused, match='could not send the way back.*is invalid'):
+        bed.arm(bed.spec(way_back=(nonsense,), lease_s=30))
     asyncio.run(deadman.renew(bed.api, bed.spec().names, 2))
     wait_for(lambda: bed.share() == 0, 'the first way back', 20)
     assert bed.share('other') == 20

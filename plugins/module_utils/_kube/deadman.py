@@ -34,7 +34,7 @@ _POLL_S = 0.25
 _AGAIN_S = 10.0
 _TRIES = 3
 _NEEDED: dict[str, tuple[str, ...]] = {
-    'ServiceAccount': ('create', 'delete'), 'Role': ('create', 'patch', 'delete'), 'RoleBinding': ('create', 'patch', 'delete'),
+    'ServiceAccount': ('create', 'delete'), 'Role': ('get', 'create', 'patch', 'delete'), 'RoleBinding': ('create', 'patch', 'delete'),
     'Lease': ('get', 'create', 'patch', 'delete'), 'Job': ('get', 'create', 'delete'),
 }
 
@@ -75,7 +75,9 @@ async def _again(api: Api, spec: DeadmanSpec, lease: Obj) -> None:
     wanted, former = plan.way_back(spec), plan.note(lease, script.WAY_BACK)
     if wanted == former and plan.note(lease, script.PROVEN) == script.digest(spec.rollout, wanted):
         return
-    ref = spec.names.ref('Lease')
+    ref, role = spec.names.ref('Lease'), spec.names.ref('Role')
+    if ((await api.get(role)) or {}).get('rules') != plan.rules(spec):
+        await api.patch(role, [{'op': 'add', 'path': '/rules', 'value': plan.rules(spec)}])
     await api.patch(ref, _same(lease) + _renewal(api, spec.lease_s + _AGAIN_S) + [_annotate(script.WAY_BACK, wanted)])
     try:
         await _proven(api, spec, _AGAIN_S)

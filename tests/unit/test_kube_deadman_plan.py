@@ -254,7 +254,7 @@ def test_one_that_takes_over_finishes_what_another_began() -> None:
 
 
 @pytest.mark.parametrize('answer', [
-    (409, {}), (500, {}), (403, {'message': 'no'}), (429, {}), ConnectionRefusedError('no'), (422, {'message': 'test'})])
+    (409, {}), (500, {}), (403, {'message': 'no'}), (429, {}), ConnectionRefusedError('no'), (422, {'message': 'the request'})])
 def test_it_never_gives_up(answer: t.Any) -> None:
     server = Server()
     server.answers = [answer] * 50
