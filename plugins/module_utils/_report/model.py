@@ -49,6 +49,7 @@ def build(scan: Scan, journal: str | None = None, alive: bool | None = None) -> 
         rollout=next((event['rollout'] for event in events if event.get('rollout')), None), strategy=start.get('strategy'),
         by=start.get('by'), stable=start.get('stable'), target=start.get('target'), started=start.get('ts'),
         ended=end['ts'] if end else None, last=events[-1]['ts'] if events else None, seconds=seconds, journal=journal,
+        report_dir=start.get('report_dir'),
         events=len(events), damage=damage, stages=stages,
         checks=[{'label': event['stage'], 'verdict': event.get('verdict'), 'reason': event.get('reason', ''), 'at': event['ts']}
                 for event in events if event['event'] == 'verdict' and event['stage'] not in {stage.label for stage in stages}],
@@ -119,7 +120,7 @@ def _stages(events: t.Sequence[Event], start: Event) -> list[r.Stage]:
     plans: dict[str, list[str]] = {}
     for event in events:
         if event['event'] == 'plan' and event.get('text'):
-            plans.setdefault(event.get('stage', ''), []).append(event['text'])
+            plans.setdefault(event.get('stage', ''), []).extend([event['text'], *event.get('warnings', [])])
     verdicts = {event['stage']: event for event in events if event['event'] == 'verdict'}
     made = []
     for index in sorted({*plan, *seen})[:1000]:

@@ -81,7 +81,8 @@ def headline(told: Told) -> str:
 def _with_traffic(told: Told) -> str:
     """For how long the version had traffic in its last stage."""
     stage = told.stage
-    first = next((event['ts'] for event in told.events if event['event'] == 'change' and stage and event['ts'] >= (stage.started or 0)), None)
+    begun = stage.started if stage is not None and stage.started is not None else 0.0
+    first = next((event['ts'] for event in told.events if event['event'] == 'change' and event['ts'] >= begun), None)
     if first is None or told.back is None or told.back.at < first:
         return ''
     return ', %s after it had been given its share' % format_duration(round(told.back.at - first, 2))
@@ -157,27 +158,35 @@ def follow_up(told: Told, criteria: t.Sequence[r.Criterion], damage: t.Sequence[
     if told.outcome in (r.UNKNOWN, r.RUNNING) and told.events:
         found.append('Read who has the traffic now: ansible-playbook progressive.delivery.status.')
     if told.back is not None:
-        found += ['The way back did not reach %s Read the routers, and run progressive.delivery.rollback again.' % one for one in told.back.lost]
+        found += ['The way back did not reach %s. Read the routers, and run progressive.delivery.rollback again.' % one.rstrip('.')
+                  for one in told.back.lost]
     if told.outcome in (r.ROLLED_BACK, r.INTERRUPTED) and stage is not None:
         failed = [one['name'] for one in stage.conditions if one.get('verdict') in ('fail', 'error', 'no_data')]
         found.append('Find the cause in %s%s: logs and traces of %s from the minutes of the stage.' % (
             told.version, ' (%s)' % ', '.join(failed) if failed else '', stage.arm))
     for one in criteria:
         if one.verdict == r.MISSED:
-            found.append('%s missed its target: %s, asked for was %s (%s).' % (one.name, one.measured, one.target, one.basis or 'as measured'))
+            found.append('%s missed its target: %s, asked for was %s%s.' % (
+                one.name, one.measured, one.target, ' (%s)' % one.basis if one.basis else ''))
     unmeasured = [one.name for one in criteria if one.verdict == r.NOT_MEASURED]
     if unmeasured and stage is not None:
         found.append('Not measured, so not known to be good: %s.' % ', '.join(unmeasured))
+    unanswered: dict[str, list[str]] = {}
     for one in told.stages:
         if one.verdict == 'pass':
-            open_ = [condition for condition in one.conditions if condition.get('verdict') not in ('pass', None)]
-            found += ['%s passed without an answer to "%s": %s.' % (one.label, condition['name'], condition['reason']) for condition in open_]
+            for condition in one.conditions:
+                if condition.get('verdict', 'pass') != 'pass':
+                    unanswered.setdefault(condition['name'], []).append(one.label)
         elif one.verdict not in (None, 'fail') and told.outcome == r.PROMOTED:
             found.append('%s went on by policy though its verdict was %s.' % (one.label, one.verdict))
         if one.endpoints and one.configured_bp is None:
             found.append('The endpoints had different splits in %s: %s.' % (one.label, '; '.join(
                 '%s %s' % (name, _split(bp)) for name, bp in one.endpoints.items())))
-    found += dict.fromkeys(event['text'] for event in told.events if event['event'] == 'note')
+    found += ['Passed without an answer to "%s", which did not have to pass: %s. The reasons stand with the stages.' % (
+        name, ', '.join(labels)) for name, labels in unanswered.items()]
+    # What a stage can find is said with the stage.
+    planned = {text for event in told.events if event['event'] == 'plan' for text in event.get('warnings', [])}
+    found += dict.fromkeys(event['text'] for event in told.events if event['event'] == 'note' and event['text'] not in planned)
     found += damage
     if told.outcome == r.PROMOTED and told.start.get('stable'):
         found.append('%s still runs %s for the way back (progressive.delivery.rollback), until the next rollout takes it as its target.' % (

@@ -149,6 +149,8 @@ class Report:
     """The last event."""
     seconds: float | None
     journal: str | None
+    report_dir: str | None
+    """Where the rollout wanted its report."""
     events: int
     damage: list[str]
     """What is wrong with the journal itself."""
