@@ -85,7 +85,7 @@ options:
       - What is compared; the first metric decides. Each has C(name), C(source) (default V(prometheus)), C(successes) and C(total),
         and may have C(direction) (V(more) is better, or V(fewer)) and C(burst), the number of successes that come together.
       - C(successes) and C(total) are PromQL expressions that name the arm (C($arm), C($backend) or C($version)) and the time since the test
-        began (C($window)): the sum of what a counter of that arm gained in C([$window]), as the examples show.
+        began (C($window)), as the examples show.
       - With C(source=router) the failed requests of the routers are compared.
     type: list
     elements: dict
