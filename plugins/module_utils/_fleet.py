@@ -34,13 +34,14 @@ Outcomes = t.Dict[str, 'Outcome[T]']
 
 
 async def each(routers: t.Iterable[Router], operation: t.Callable[[Router], t.Awaitable[T]],
-               extra_s: float = 0.0) -> 'Outcomes[T]':
+               extra_s: float | t.Callable[[Router], float] = 0.0) -> 'Outcomes[T]':
     """Runs *operation* on every router concurrently, each for its deadline plus *extra_s* at most.
 
     A DeliveryError is an outcome; anything else is a fault of ours and is raised after the others have ended.
     """
     routers = list(routers)
-    done = await asyncio.gather(*(_one(router, operation, extra_s) for router in routers), return_exceptions=True)
+    done = await asyncio.gather(
+        *(_one(router, operation, extra_s(router) if callable(extra_s) else extra_s) for router in routers), return_exceptions=True)
     for outcome in done:
         if isinstance(outcome, BaseException):
             raise outcome

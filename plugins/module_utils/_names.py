@@ -61,6 +61,14 @@ def check_dns_name(what: str, value: object) -> str:
     raise BadInput('The %s %r is not a name that Kubernetes allows: use lower-case letters, digits, \'-\' and \'.\' only.' % (what, value))
 
 
+def check_annotation(what: str, value: object) -> str:
+    """Returns *value* when it can be the name of an annotation, behind its prefix."""
+    if isinstance(value, str) and _LABEL_VALUE.fullmatch(value) and value:
+        return value
+    raise BadInput('The %s %r cannot name an annotation, where Kubernetes keeps its record: use letters, digits, \'-\', \'_\' and \'.\' '
+                   'only, at most 63 of them, and a letter or digit at both ends.' % (what, value))
+
+
 def check_labels(what: str, value: object) -> dict[str, str]:
     """Returns *value* when it is a dictionary of Kubernetes labels with at least one."""
     if isinstance(value, dict) and value and all(

@@ -172,7 +172,7 @@ class _Task:
                 return replace(before[router.name], lease_left_s=left)
             return before[router.name]
 
-        outcomes = await _fleet.each(self.routers, write)
+        outcomes = await _fleet.each(self.routers, write, lambda router: router.setup_s if lease_s else 0.0)
         failed = _fleet.errors(outcomes)
         if failed:
             await self._put_back(before, changes, failed, 'could not be written')
@@ -186,7 +186,7 @@ class _Task:
                       timeout_s: float) -> dict[str, Evidence]:
         level = self.options['verify']
         outcomes = await _fleet.each(
-            self.routers, lambda router: router.verify(after[router.name], level, timeout_s), timeout_s if level == 'L3' else 0.0)
+            self.routers, lambda router: router.verify(after[router.name], level, timeout_s), timeout_s if level != 'L0' else 0.0)
         failed = _fleet.errors(outcomes)
         seen = _fleet.values(outcomes)
         failed.update((name, Refused(evidence.text)) for name, evidence in seen.items() if not evidence.ok)

@@ -189,3 +189,27 @@ def _child(where: t.Any, part: str, op: t.Mapping[str, t.Any]) -> t.Any:
         return where[int(part)] if isinstance(where, list) else where[part]
     except (KeyError, IndexError, TypeError, ValueError):
         raise PatchFailed('%s is not there' % op['path']) from None
+
+
+def holds(obj: Obj, ops: Ops) -> bool:
+    """Whether *obj* has what *ops* wrote; the server may have added members (defaults)."""
+    for op in ops:
+        found: t.Any = obj
+        try:
+            for part in op['path'].split('/')[1:]:
+                found = _child(found, part.replace('~1', '/').replace('~0', '~'), op)
+        except PatchFailed:
+            found = _NOTHING
+        if op['op'] == 'remove':
+            continue
+        if found is _NOTHING or not _covers(found, op['value']):
+            return False
+    return True
+
+
+def _covers(found: t.Any, wanted: t.Any) -> bool:
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return all(key in found and _covers(found[key], value) for key, value in wanted.items())
+    if isinstance(wanted, list) and isinstance(found, list):
+        return len(found) == len(wanted) and all(_covers(*pair) for pair in zip(found, wanted))
+    return found == wanted

@@ -176,6 +176,8 @@ class Router(t.Protocol):
 
     name: str
     deadline: float
+    setup_s: float
+    """Seconds that the first leased split may take besides, while what keeps its lease comes up."""
 
     def capabilities(self) -> Capabilities:
         """What can be represented here."""

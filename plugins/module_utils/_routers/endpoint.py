@@ -32,6 +32,7 @@ KUBE_ARM = ('backend', 'port', 'subset', 'labels', 'deployment')
 """What an arm may have at an endpoint of the family; an arm of the service may have all of it."""
 _ROLE_ARM = ('hosts',)
 """What an arm of the service may have besides: it tells the roles where to deploy and means nothing to a router."""
+LEASE_IMAGE = 'docker.io/library/python:3.13-alpine'
 _DEADLINE_S = {'haproxy': 2.0, 'kube': 10.0}
 
 ENDPOINT_SPEC: dict[str, t.Any] = {
@@ -81,7 +82,7 @@ class KubeOptions:
     """Names of the rules of the route that split; none: all that lead to an arm."""
     port: int | None
     """Port of the arms' Services, for those that name none themselves."""
-    lease_image: str | None
+    lease_image: str
     """Image of the Job that keeps the lease where the data plane cannot."""
 
 
@@ -194,7 +195,7 @@ def _parse_kube(router: str, options: t.Mapping[str, t.Any]) -> KubeOptions:
         kind=check_name('kind of endpoint %s' % where, options['kind']) if options.get('kind') else None,
         rules=tuple(check_name('rule of endpoint %s' % where, str(rule)) for rule in rules),
         port=None if port is None else check_port('port of endpoint %s' % where, port),
-        lease_image=check_image('lease_image of endpoint %s' % where, options['lease_image']) if options.get('lease_image') else None)
+        lease_image=check_image('lease_image of endpoint %s' % where, options.get('lease_image') or LEASE_IMAGE))
 
 
 def _parse_condition(endpoint: str, raw: t.Mapping[str, t.Any]) -> tuple[str, str, str]:

@@ -38,6 +38,7 @@ class HaproxyMap:
     def __init__(self, endpoint: Endpoint, service: str, arms: t.Mapping[str, Arm], here: t.Callable[[], float] = time.time) -> None:
         self.name = endpoint.name
         self.deadline = endpoint.deadline
+        self.setup_s = 0.0
         self.endpoint = endpoint
         self.service = check_name('service', service)
         self.arms = arms

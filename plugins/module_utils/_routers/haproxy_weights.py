@@ -42,6 +42,7 @@ class HaproxyWeights:
     def __init__(self, endpoint: Endpoint, service: str, arms: t.Mapping[str, Arm]) -> None:
         self.name = endpoint.name
         self.deadline = endpoint.deadline
+        self.setup_s = 0.0
         self.endpoint = endpoint
         self.service = check_name('service', service)
         self.arms = arms

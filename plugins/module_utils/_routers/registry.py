@@ -15,13 +15,20 @@ from ansible_collections.progressive.delivery.plugins.module_utils._routers.base
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint, parse_arms, parse_endpoints
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.haproxy_map import HaproxyMap
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.haproxy_weights import HaproxyWeights
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_httproute import HttpRouteCodec
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_router import KubeRouter
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_weights import WeightsCodec
 
 _ROUTERS: dict[str, t.Callable[..., Router]] = {'haproxy_map': HaproxyMap, 'haproxy_weights': HaproxyWeights}
+_CODECS: dict[str, t.Any] = {'httproute': HttpRouteCodec, 'weights': WeightsCodec}
 
 
 def build(endpoint: Endpoint, service: str, arms: t.Mapping[str, t.Any]) -> Router:
     """Returns the router of *endpoint* for *service*, *arms* as the user wrote them. Raises BadInput."""
-    return _ROUTERS[endpoint.router](endpoint, service, parse_arms(arms, endpoint))
+    own = parse_arms(arms, endpoint)
+    if endpoint.router in _CODECS:
+        return KubeRouter(endpoint, service, own, _CODECS[endpoint.router])
+    return _ROUTERS[endpoint.router](endpoint, service, own)
 
 
 def build_all(endpoints: t.Sequence[t.Mapping[str, t.Any]], service: str, arms: t.Mapping[str, t.Any]) -> list[Router]:

@@ -1,0 +1,336 @@
+# Copyright (c) 2026, progressive.delivery contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""A split that lies in objects of a Kubernetes cluster: the I/O of every router there. What to write is ``kube_plan``'s to say."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import math
+import typing as t
+from dataclasses import replace
+
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import (
+    Conflict, DeliveryError, Expired, Refused, Unsupported)
+from ansible_collections.progressive.delivery.plugins.module_utils._kube import client, deadman
+from ansible_collections.progressive.delivery.plugins.module_utils._kube.objects import Obj, Ref, annotated, content, diff, holds, token
+from ansible_collections.progressive.delivery.plugins.module_utils._kube.owners import foreign
+from ansible_collections.progressive.delivery.plugins.module_utils._names import check_annotation
+from ansible_collections.progressive.delivery.plugins.module_utils._routers import kube_facts as facts
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import (
+    Applied, Arm, Capabilities, Change, Desired, Evidence, Observed)
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint, KubeOptions
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import Codec, Decoded, Objects
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_plan import (
+    Facts, KubePlan, KubeState, Record, Write, changes, dumped, parsed)
+
+_TRIES = 5
+_POLL_S = 0.05
+_READY_S = 60.0
+
+
+class KubeRouter:
+    """Any router of Kubernetes: its kind is what *codec* says."""
+
+    def __init__(self, endpoint: Endpoint, service: str, arms: t.Mapping[str, Arm],
+                 codec: t.Callable[[Endpoint, str, t.Mapping[str, Arm]], Codec]) -> None:
+        self.name = endpoint.name
+        self.deadline = endpoint.deadline
+        self.endpoint = endpoint
+        self.service = check_annotation('service', service)
+        self.arms = arms
+        self._where = t.cast(KubeOptions, endpoint.kube)
+        self._codec = codec(endpoint, service, arms)
+        self._refs = self._codec.refs()
+        self._home = self._refs[self._codec.home].ref
+        self._plan = KubePlan(endpoint, service, arms, self._codec)
+        self._can = self._codec.capabilities()
+        self.setup_s = 0.0 if self._can.native_lease else _READY_S
+        self._api = client.connect(self._where.kubeconfig, self._where.context, endpoint.deadline)
+
+    def capabilities(self) -> Capabilities:
+        return self._can
+
+    def plan(self, observed: Observed, desired: Desired) -> Change | None:
+        return self._plan.plan(observed, desired)
+
+    def way_back(self, observed: Observed) -> Change | None:
+        return self._plan.way_back(observed)
+
+    def stored_way_back(self, payload: t.Mapping[str, t.Any]) -> Change:
+        return self._plan.stored_way_back(payload)
+
+    def expected(self, observed: Observed, change: Change) -> Observed:
+        return self._plan.expected(observed, change)
+
+    def undo(self, observed: Observed, change: Change) -> Change:
+        return self._plan.undo(observed, change)
+
+    def release(self, observed: Observed, rollout: str, force: bool) -> Change | None:
+        return self._plan.release(observed, rollout, force)
+
+    # ---- reading
+
+    async def read(self) -> Observed:
+        (objects, found), lacking, lease = await asyncio.gather(self._everything(), self._lacking(), self._left())
+        return self._seen(objects, replace(found, problems=lacking + found.problems), lease)
+
+    async def _everything(self) -> tuple[Objects, Facts]:
+        objects = await self._objects()
+        return objects, await facts.read(self._api, self._where, self.arms, self._codec.instances(objects), self.name)
+
+    async def _objects(self) -> dict[str, Obj | None]:
+        """Reads what the codec wants. Raises Unsupported when a required object is not there."""
+        got = dict(zip(self._refs, await asyncio.gather(*(self._get(wanted.ref, wanted.required) for wanted in self._refs.values()))))
+        for key, wanted in self._refs.items():
+            if wanted.required and got[key] is None:
+                raise Unsupported('The %s does not exist in %s%s: correct "object" and "namespace" of %s, or create it.' % (
+                    wanted.ref, self._api.name, await facts.no_namespace(self._api, wanted.ref.namespace), self.name))
+        return got
+
+    async def _get(self, ref: Ref, required: bool) -> Obj | None:
+        try:
+            return await self._api.get(ref)
+        except Unsupported:
+            # A kind that is not served has no object; a change that would create one says so.
+            if required:
+                raise
+            return None
+
+    async def _lacking(self) -> tuple[str, ...]:
+        """Says which permissions are missing: asked before the first change, not found out in the middle of one."""
+        try:
+            forbidden, lease = await asyncio.gather(
+                self._api.forbidden(self._home, 'patch'),
+                _nothing() if self._can.native_lease else deadman.forbidden(self._api, self._names('')))
+        except DeliveryError as exc:
+            return (str(exc),)
+        lacking = ['%s %s' % (verb, self._home.resource) for verb in forbidden] + lease
+        return ('This user of %s may not %s in namespace "%s": grant it with a Role there (docs/operations.md).' % (
+            self._api.name, ', '.join(lacking), self._home.namespace),) if lacking else ()
+
+    async def _left(self) -> float | None:
+        """What the Lease has; infinity where that cannot be read: unknown is not expired, nobody may take over what might be watched."""
+        if self._can.native_lease:
+            return None
+        try:
+            return await deadman.left(self._api, self._names(''))
+        except DeliveryError:
+            return math.inf
+
+    def _names(self, rollout: str | None) -> deadman.Names:
+        return deadman.names_of(self._home, self.service, rollout or '')
+
+    def _seen(self, objects: Objects, found: Facts = Facts(), lease: float | None = None) -> Observed:
+        record = self._plan.record(objects)
+        problems, notes = foreign(self._home, t.cast(Obj, objects[self._codec.home]))
+        left = None
+        if record.get('ttl') and not self._can.native_lease:
+            left = 0.0 if lease is None else float(record['ttl']) if lease == math.inf else lease
+            if left <= 0:
+                notes += ('The lease of %s on %s has run out, and its Job has not brought the traffic back: run the rollback.' % (
+                    self.service, self.name),)
+        if record.get('ended') == 'lease':
+            notes += ('A lease of %s on %s ran out: its traffic went back to "%s" by itself.' % (
+                self.service, self.name, record.get('stable')),)
+        return self._plan.observed(objects, replace(
+            found, lease_left_s=left, now_s=self._api.now(), problems=found.problems + problems, notes=found.notes + notes))
+
+    # ---- writing
+
+    async def apply(self, change: Change) -> Applied:
+        if change.kind in ('split', 'release'):
+            return await self._forward(change)
+        if change.kind == 'undo':
+            return await self._undo(change)
+        return await self._back(change)
+
+    async def _forward(self, change: Change) -> Applied:
+        objects = await self._objects()
+        if token(objects) != change.token:
+            raise Conflict('The %s was changed by somebody else since it was read: nothing was overwritten; try again.' % self._home)
+        record, deadline_s = dict(change.payload['record']), None
+        former = self._plan.record(objects).get('rollout')
+        if change.lease_s and self._can.native_lease:
+            deadline_s = record['until'] = round(self._api.now() + change.lease_s, 3)
+        elif change.lease_s:
+            objects = await self._claimed(objects, record)
+            await self._arm(objects, change, former)
+        writes = self._plan.writes(objects, parsed(change.payload['split']), record, deadline_s)
+        await self._write(writes)
+        after = await self._objects()
+        self._check(writes, after)
+        if not change.lease_s:
+            # A permanent split is in force before its lease is given up.
+            await self._let_go(former or record.get('rollout'))
+        return Applied(change, self._seen(after, lease=await self._left()))
+
+    async def _claimed(self, objects: Objects, record: Record) -> Objects:
+        """Writes the owner alone, so that of two who begin at once only one makes a lease, and its Job finds the record it looks for."""
+        before = self._plan.record(objects)
+        if before.get('rollout') == record['rollout']:
+            return objects
+        home = t.cast(Obj, objects[self._codec.home])
+        claim = {**before, **{key: record[key] for key in ('rollout', 'by', 'since', 'rev')}}
+        claim.pop('ended', None)
+        claimed = await self._write([Write(self._codec.home, home, annotated(home, self._plan.annotation, dumped(claim)))])
+        return {**objects, **claimed}
+
+    async def _arm(self, objects: Objects, change: Change, former: str | None) -> None:
+        """Has the way back stored in the cluster, by a Job that has shown that it could send it, before the first share moves."""
+        rollout = change.payload['record']['rollout']
+        if former and former != rollout:
+            # Taken over: its Job finds another owner in the record and does nothing any more.
+            await deadman.release(self._api, self._names(former))
+        await deadman.arm(self._api, deadman.DeadmanSpec(
+            service=self.service, endpoint=self.name, rollout=rollout, resource=self._home,
+            way_back=tuple(self._plan.deadman_requests(objects, change)), lease_s=t.cast(float, change.lease_s),
+            image=self._where.lease_image, ready_s=self.setup_s))
+
+    async def _write(self, writes: t.Iterable[Write]) -> dict[str, Obj | None]:
+        """Writes one object after the other; returns them as the server has them then."""
+        return {write.key: await self._write_one(self._refs[write.key].ref, write) for write in writes}
+
+    async def _write_one(self, ref: Ref, write: Write) -> Obj | None:
+        """Writes unless somebody else has; a change of the status alone is nobody's change."""
+        old = write.old
+        while True:
+            try:
+                if write.new is None:
+                    await self._api.delete(ref, old['metadata']['uid'] if old else None)
+                    return None
+                if old is None:
+                    return await self._api.create(ref, write.new)
+                version = {'op': 'test', 'path': '/metadata/resourceVersion', 'value': old['metadata']['resourceVersion']}
+                return await self._api.patch(ref, [version] + changes(write))
+            except Conflict:
+                now = await self._api.get(ref)
+                if now is not None and write.new is not None and holds(now, diff(content(write.old) or {}, content(write.new))):
+                    # It was written, and the answer got lost.
+                    return now
+                if now is None or write.old is None or content(now) != content(write.old):
+                    raise
+                old = now
+
+    def _check(self, writes: t.Iterable[Write], after: Objects) -> None:
+        """Raises Refused when the server does not have what was written."""
+        for write in writes:
+            obj = after[write.key]
+            gone = write.new is None
+            if gone and obj is not None and not obj['metadata'].get('deletionTimestamp'):
+                raise Refused('The %s was deleted and is still there.' % self._refs[write.key].ref)
+            if not gone and (obj is None or not holds(obj, diff(content(write.old) or {}, content(write.new)))):
+                raise Refused('The %s does not hold what was written: somebody else changed it at once, or its definition knows not all '
+                              'of it.' % self._refs[write.key].ref)
+
+    async def _undo(self, change: Change) -> Applied:
+        objects = await self._objects()
+        record = self._plan.record(objects)
+        if record.get('rev') != change.payload['rev']:
+            return Applied(change, self._seen(objects, lease=await self._left()))
+        await self._send(self._plan.requests([objects], change.payload['objects']))
+        after = await self._objects()
+        if not self._plan.record(after).get('ttl'):
+            await self._let_go(record.get('rollout'))
+        return Applied(change, self._seen(after, lease=await self._left()))
+
+    async def _back(self, change: Change) -> Applied:
+        """Sends the way back; where names are not as they were, it is computed anew from what there is."""
+        requests = change.payload['requests']
+        for attempt in range(_TRIES):
+            try:
+                await self._send(requests)
+                break
+            except Conflict:
+                again = self._plan.way_back(self._seen(await self._objects()))
+                if again is None:
+                    break
+                if attempt + 1 == _TRIES:
+                    raise
+                requests = again.payload['requests']
+                await asyncio.sleep(_POLL_S)
+        seen = self._seen(await self._objects())
+        if seen.split is None or seen.split.partial:
+            raise Refused('%s does not show the way back: %s has %s.' % (self.name, self.service, seen.split or 'no split'))
+        with contextlib.suppress(DeliveryError):
+            # What is left of a lease does the same once more, or nothing.
+            await self._let_go(change.payload.get('holder'))
+        return Applied(change, seen)
+
+    async def _send(self, requests: t.Iterable[t.Mapping[str, t.Any]]) -> None:
+        for one in requests:
+            await self._api.request(one['method'], one['path'], one['body'], one['content_type'])
+
+    async def _let_go(self, rollout: str | None) -> None:
+        if rollout and not self._can.native_lease:
+            await deadman.release(self._api, self._names(rollout))
+
+    # ---- the lease
+
+    def renewable(self, observed: Observed) -> t.Mapping[str, t.Any]:
+        state: KubeState = observed.state
+        return {'rev': state.record.get('rev'), 'rollout': state.record.get('rollout'), 'shows': shown(state.decoded)}
+
+    async def renew(self, token_: t.Mapping[str, t.Any], lease_s: float) -> float:
+        objects, left = await asyncio.gather(
+            self._objects(),
+            _nothing() if self._can.native_lease else deadman.renew(self._api, self._names(token_.get('rollout')), lease_s),
+            return_exceptions=True)
+        if isinstance(objects, BaseException):
+            raise objects
+        record, seen = self._plan.record(objects), self._seen(objects, lease=lease_s)
+        if record.get('ended') == 'lease':
+            raise Expired('The lease of %s on %s had run out before it was renewed: its Job has returned the traffic.' % (
+                self.service, self.name))
+        if record.get('rev') != token_.get('rev'):
+            raise Conflict('The split of %s on %s is not ours any more: it has rev %s of %s.' % (
+                self.service, self.name, record.get('rev'), record.get('rollout', 'nobody')))
+        if shown(seen.state.decoded) != token_.get('shows'):
+            raise Conflict('The %s does not have the split that was set: somebody else changed it (%s).' % (
+                self._home, seen.split or 'no split'))
+        if isinstance(left, BaseException):
+            raise left
+        return await self._renew_native(objects, seen, lease_s) if self._can.native_lease else t.cast(float, left)
+
+    async def _renew_native(self, objects: Objects, seen: Observed, lease_s: float) -> float:
+        now_s = self._api.now()
+        if (seen.lease_left_s or 0) <= 0 or seen.split is None:
+            raise Expired('The lease of %s on %s had run out before it was renewed: all its traffic is on "%s".' % (
+                self.service, self.name, seen.split.stable if seen.split else 'stable'))
+        until = round(now_s + lease_s, 3)
+        writes = self._plan.writes(objects, seen.split, dict(self._plan.record(objects), until=until), until)
+        self._check(writes, {**objects, **await self._write(writes)})
+        return lease_s - (self._api.now() - now_s)
+
+    # ---- evidence
+
+    async def verify(self, observed: Observed, level: str, timeout_s: float) -> Evidence:
+        if level == 'L0' or 'L1' not in self._can.verify:
+            return Evidence('L0', True, 'the objects were read back', observed.configured_bp)
+        loop = asyncio.get_running_loop()
+        end, objects = loop.time() + timeout_s, observed.state.objects
+        while True:
+            accepted = self._codec.accepted(objects)
+            if accepted.ok:
+                return Evidence('L1', True, accepted.text, observed.configured_bp)
+            if loop.time() >= end:
+                return Evidence('L0', False, '%s has not accepted it within %g s: %s' % (self._home, timeout_s, accepted.text),
+                                observed.configured_bp)
+            await asyncio.sleep(_POLL_S)
+            objects = await self._objects()
+
+
+def shown(decoded: Decoded) -> str:
+    """Returns what identifies the split that objects show."""
+    text = repr((sorted(decoded.weights.items()), decoded.unknown, sorted(map(str, decoded.matches)), decoded.sticky))
+    return hashlib.sha256(text.encode('utf-8')).hexdigest()
+
+
+async def _nothing() -> list[str]:
+    return []
