@@ -9,7 +9,7 @@ import copy
 import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Unsupported
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import parse_arms, parse_endpoints
-from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_ingress import CanaryIngress
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_ingress import CanaryIngressCodec
 from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, Match, Split, all_to
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +20,7 @@ NGINX = 'nginx.ingress.kubernetes.io/'
 
 def codec(arms=None, **options):
     endpoint, = parse_endpoints([{'router': 'ingress_nginx', 'object': 'shop', 'namespace': 'prod', **options}])
-    return CanaryIngress(endpoint, 'shop', parse_arms(arms or ARMS, endpoint))
+    return CanaryIngressCodec(endpoint, 'shop', parse_arms(arms or ARMS, endpoint))
 
 
 def path(service, where='/', port=80):

@@ -8,7 +8,7 @@ import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Unsupported
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import parse_arms, parse_endpoints
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import Instances
-from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_replicas import Replicas, counts, miss
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_replicas import ReplicasCodec, counts, miss
 from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, Match, Split, all_to
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +18,7 @@ ARMS = {'blue': {'deployment': 'shop-blue'}, 'green': {'deployment': 'shop-green
 
 def codec(arms=None, **options):
     endpoint, = parse_endpoints([{'router': 'replicas', 'object': 'shop', 'namespace': 'prod', **options}])
-    return Replicas(endpoint, 'shop', parse_arms(arms or ARMS, endpoint))
+    return ReplicasCodec(endpoint, 'shop', parse_arms(arms or ARMS, endpoint))
 
 
 def deployment(arm, replicas, ready=None):

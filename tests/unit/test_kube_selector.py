@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Unsupported
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import parse_arms, parse_endpoints
-from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_selector import ServiceSelector
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_selector import ServiceSelectorCodec
 from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, Match, Split, all_to
 
 ARMS = {'blue': {'labels': {'version': 'v1', 'track': 'a'}}, 'green': {'labels': {'version': 'v2', 'track': 'b'}}}
@@ -15,7 +15,7 @@ ARMS = {'blue': {'labels': {'version': 'v1', 'track': 'a'}}, 'green': {'labels':
 
 def codec(arms=None):
     endpoint, = parse_endpoints([{'router': 'service_selector', 'object': 'shop', 'namespace': 'prod'}])
-    return ServiceSelector(endpoint, 'shop', parse_arms(arms or ARMS, endpoint))
+    return ServiceSelectorCodec(endpoint, 'shop', parse_arms(arms or ARMS, endpoint))
 
 
 def service(**spec):

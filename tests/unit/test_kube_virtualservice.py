@@ -12,7 +12,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._errors impor
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import parse_arms, parse_endpoints
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.istio_deadline import HEADER, limit_of
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import Instances
-from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_virtualservice import VirtualService, stamp_spec
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_virtualservice import VirtualServiceCodec, stamp_spec
 from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, Match, Split, all_to
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +24,7 @@ DEADLINE = 1795372635.8
 
 def codec(arms=None, **options):
     endpoint, = parse_endpoints([{'router': 'virtualservice', 'object': 'shop', 'namespace': 'prod', **options}])
-    return VirtualService(endpoint, 'shop', parse_arms(arms or ARMS, endpoint))
+    return VirtualServiceCodec(endpoint, 'shop', parse_arms(arms or ARMS, endpoint))
 
 
 def to(host, weight=None, **more):
@@ -166,7 +166,7 @@ def test_before_the_deadline_is_known_a_split_is_over():
 def test_several_services_share_a_virtual_service():
     mine = codec()
     theirs, = parse_endpoints([{'router': 'virtualservice', 'object': 'shop', 'namespace': 'prod'}])
-    other = VirtualService(theirs, 'cart', parse_arms({'old': {'backend': 'cart-old'}, 'new': {'backend': 'cart-new'}}, theirs))
+    other = VirtualServiceCodec(theirs, 'cart', parse_arms({'old': {'backend': 'cart-old'}, 'new': {'backend': 'cart-new'}}, theirs))
     state = objects(route({'match': [{'uri': {'prefix': '/cart'}}], 'route': [to('cart-old')]}, PLAIN))
     state = {**state, **mine.encode(state, Split((('green', 500), ('blue', 9500))), DEADLINE)}
     state = {**state, **other.encode(state, Split((('new', 100), ('old', 9900))), DEADLINE)}

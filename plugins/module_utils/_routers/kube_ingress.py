@@ -37,7 +37,7 @@ _COOKIE_VALUE = 'always'
 _MAIN, _CANARY = 'main', 'canary'
 
 
-class CanaryIngress:
+class CanaryIngressCodec:
     """The codec of one main Ingress and its canary."""
 
     home = _MAIN

@@ -43,7 +43,7 @@ def miss(shares: t.Mapping[str, int], replicas: t.Mapping[str, int]) -> int:
     return max(round(abs(Fraction(replicas.get(arm, 0) * TOTAL, total) - bp)) for arm, bp in shares.items())
 
 
-class Replicas:
+class ReplicasCodec:
     """The codec of the Deployments behind one Service."""
 
     home = _SERVICE

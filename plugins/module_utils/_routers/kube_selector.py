@@ -28,7 +28,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._split import
 _SERVICE = 'service'
 
 
-class ServiceSelector:
+class ServiceSelectorCodec:
     """The codec of one Service."""
 
     home = _SERVICE

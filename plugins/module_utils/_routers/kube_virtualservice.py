@@ -61,7 +61,7 @@ def stamp_spec() -> Obj:
     return {'configPatches': patches}
 
 
-class VirtualService:
+class VirtualServiceCodec:
     """The codec of one VirtualService."""
 
     home = _ROUTE
