@@ -110,20 +110,20 @@ def _directory(name: str) -> Path:
 def _build(name: str, work: Path) -> None:
     program, target = PROGRAMS[name], _directory(name)
     print('building %s from Go modules into %s: once' % (name, target), file=sys.stderr, flush=True)
-    new = target.with_suffix('.new')
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
     flags = ['-trimpath', '-buildvcs=false', '-ldflags', ' '.join(['-s', '-w', *_stamps(name)])]
-    if name == 'traefik':
-        _build_traefik(program, flags, new / name, work)
-    elif program.module:
-        _go(['install', *flags, '%s@%s' % (program.package, versions()[program.pin])], HERE, work, GOBIN=str(new))
-    else:
-        _go(['build', *flags, '-mod=readonly', '-o', str(new / name), program.package], HERE / 'go' / name, work)
-    for alias in program.aliases:
-        (new / alias).symlink_to(name)
-    shutil.rmtree(target, ignore_errors=True)
-    new.rename(target)
+    with tempfile.TemporaryDirectory(prefix='cluster-', dir=cache_dir()) as temporary:
+        new = Path(temporary, name)
+        new.mkdir()
+        if name == 'traefik':
+            _build_traefik(program, flags, new / name, work)
+        elif program.module:
+            _go(['install', *flags, '%s@%s' % (program.package, versions()[program.pin])], HERE, work, GOBIN=str(new))
+        else:
+            _go(['build', *flags, '-mod=readonly', '-o', str(new / name), program.package], HERE / 'go' / name, work)
+        for alias in program.aliases:
+            (new / alias).symlink_to(name)
+        shutil.rmtree(target, ignore_errors=True)
+        new.rename(target)
 
 
 def _stamps(name: str) -> list[str]:
