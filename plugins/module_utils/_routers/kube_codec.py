@@ -45,6 +45,8 @@ class Wanted:
 
     ref: Ref
     required: bool = True
+    verbs: tuple[str, ...] = ()
+    """What a change may have to do to it (create, patch, delete): permissions are asked for before the first one. The home is patched."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Decoded:
     """Sentences on why nothing can be written here."""
     notes: tuple[str, ...] = ()
     """Sentences that a person should read."""
+    settled: tuple[str, ...] = ()
+    """Keys of objects that are as every split wants them: no permission to change them is needed."""
 
 
 @dataclass(frozen=True)

@@ -34,22 +34,23 @@ async def read(api: Api, where: KubeOptions, arms: t.Mapping[str, Arm], instance
 
 async def _arm(api: Api, where: KubeOptions, arm: Arm, instances: Instances, endpoint: str) -> tuple[int, str]:
     """Returns how many can serve the arm, and a sentence on what of it is not there."""
+    namespace = instances.namespace or where.namespace
     if instances.service is None:
-        return (await _pods(api, where.namespace, instances.labels) if instances.labels else 0), ''
+        return (await _pods(api, namespace, instances.labels) if instances.labels else 0), ''
     service, slices = await asyncio.gather(
-        api.get(Ref('', 'v1', 'services', where.namespace, instances.service)),
-        api.list(Ref('discovery.k8s.io', 'v1', 'endpointslices', where.namespace, ''),
+        api.get(Ref('', 'v1', 'services', namespace, instances.service)),
+        api.list(Ref('discovery.k8s.io', 'v1', 'endpointslices', namespace, ''),
                  labelSelector='kubernetes.io/service-name=' + instances.service))
     if service is None:
         return 0, 'The Service "%s" of arm "%s" does not exist in namespace "%s"%s: correct "arms" of %s, or create it.' % (
-            instances.service, arm.name, where.namespace, await no_namespace(api, where.namespace), endpoint)
+            instances.service, arm.name, namespace, await no_namespace(api, namespace), endpoint)
     ports = [port.get('port') for port in service.get('spec', {}).get('ports') or ()]
     port = arm.ref.get('port', where.port)
     if port is not None and port not in ports and service.get('spec', {}).get('type') != 'ExternalName':
         return 0, 'The Service "%s" of arm "%s" in namespace "%s" has no port %s: it has %s.' % (
-            instances.service, arm.name, where.namespace, port, ', '.join(map(str, ports)) or 'none')
+            instances.service, arm.name, namespace, port, ', '.join(map(str, ports)) or 'none')
     labels = {**(service.get('spec', {}).get('selector') or {}), **instances.labels}
-    return (await _pods(api, where.namespace, labels) if instances.labels else ready(slices)), ''
+    return (await _pods(api, namespace, labels) if instances.labels else ready(slices)), ''
 
 
 def ready(slices: t.Iterable[Obj]) -> int:

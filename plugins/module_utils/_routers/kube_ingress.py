@@ -58,7 +58,7 @@ class CanaryIngressCodec:
                 service, self.name))
 
     def refs(self) -> dict[str, Wanted]:
-        return {_MAIN: Wanted(self._main), _CANARY: Wanted(self._canary, False)}
+        return {_MAIN: Wanted(self._main), _CANARY: Wanted(self._canary, False, ('create', 'patch', 'delete'))}
 
     def capabilities(self) -> Capabilities:
         return Capabilities(arms=2, unit='0.01 %', matches=(('header', '*', '*'), ('cookie', '*', _COOKIE_VALUE)), sticky=('none',),

@@ -62,7 +62,7 @@ class ReplicasCodec:
 
     def refs(self) -> dict[str, Wanted]:
         wanted = {_SERVICE: Wanted(self._ref)}
-        wanted.update((_deployment(arm), Wanted(ref)) for arm, ref in self._deployments.items())
+        wanted.update((_deployment(arm), Wanted(ref, verbs=('patch',))) for arm, ref in self._deployments.items())
         wanted.update((_scaler(arm), Wanted(ref, False)) for arm, ref in self._scalers.items())
         return wanted
 

@@ -79,7 +79,9 @@ class KubeRouter:
 
     async def read(self) -> Observed:
         (objects, found), lacking, lease = await asyncio.gather(self._everything(), self._lacking(), self._left())
-        return self._seen(objects, replace(found, problems=lacking + found.problems), lease)
+        settled = self._codec.decode(objects).settled
+        lacks = tuple(sentence for key, sentence in lacking.items() if key not in settled)
+        return self._seen(objects, replace(found, problems=lacks + found.problems), lease)
 
     async def _everything(self) -> tuple[Objects, Facts]:
         objects = await self._objects()
@@ -103,17 +105,20 @@ class KubeRouter:
                 raise
             return None
 
-    async def _lacking(self) -> tuple[str, ...]:
-        """Says which permissions are missing: asked before the first change, not found out in the middle of one."""
+    async def _lacking(self) -> dict[str, str]:
+        """Says which permissions are missing, by the object: asked before the first change, not found out in the middle of one."""
+        verbs = {key: wanted.verbs for key, wanted in self._refs.items() if wanted.verbs}
+        verbs[self._codec.home] = ('patch',)
         try:
-            forbidden, lease = await asyncio.gather(
-                self._api.forbidden(self._home, 'patch'),
+            *forbidden, lease = await asyncio.gather(
+                *(self._api.forbidden(self._refs[key].ref, *asked) for key, asked in verbs.items()),
                 _nothing() if self._can.native_lease else deadman.forbidden(self._api, self._names('')))
         except DeliveryError as exc:
-            return (str(exc),)
-        lacking = ['%s %s' % (verb, self._home.resource) for verb in forbidden] + lease
-        return ('This user of %s may not %s in namespace "%s": grant it with a Role there (docs/operations.md).' % (
-            self._api.name, ', '.join(lacking), self._home.namespace),) if lacking else ()
+            return {self._codec.home: str(exc)}
+        lacking = {key: ['%s %s' % (verb, self._refs[key].ref.resource) for verb in refused] for key, refused in zip(verbs, forbidden)}
+        lacking[self._codec.home] += lease
+        return {key: 'This user of %s may not %s in namespace "%s": grant it with a Role there (docs/operations.md).' % (
+            self._api.name, ', '.join(what), self._refs[key].ref.namespace) for key, what in lacking.items() if what}
 
     async def _left(self) -> float | None:
         """What the Lease has; infinity where that cannot be read: unknown is not expired, nobody may take over what might be watched."""

@@ -98,7 +98,7 @@ class VirtualServiceCodec:
         return Destination(host, subset, check_port('port' + what, arm.ref['port']) if arm.ref.get('port') else port)
 
     def refs(self) -> dict[str, Wanted]:
-        wanted = {_ROUTE: Wanted(self._ref), _STAMP: Wanted(self._stamp, False)}
+        wanted = {_ROUTE: Wanted(self._ref), _STAMP: Wanted(self._stamp, False, ('create', 'patch'))}
         if self._destination_rule:
             wanted[_RULE] = Wanted(self._destination_rule, False)
         return wanted
@@ -119,7 +119,8 @@ class VirtualServiceCodec:
             notes.append('The VirtualService "%s" is a delegate: what its rules do depends on the one that delegates to it, and Istio '
                          'ignores, without a word, rules that do not fit.' % self._ref.name)
         return Decoded(found.weights, found.unknown, found.matches, stable=found.stable,
-                       uniform=found.uniform and (not found.leased or _stamps(stamp)), problems=tuple(problems), notes=tuple(notes))
+                       uniform=found.uniform and (not found.leased or _stamps(stamp)), problems=tuple(problems), notes=tuple(notes),
+                       settled=(_STAMP,) if _stamps(stamp) else ())
 
     def _missing(self, objects: Objects) -> list[str]:
         """Sentences on subsets that are not there: Istio answers 503 for them."""

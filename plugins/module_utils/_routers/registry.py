@@ -16,11 +16,17 @@ from ansible_collections.progressive.delivery.plugins.module_utils._routers.endp
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.haproxy_map import HaproxyMap
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.haproxy_weights import HaproxyWeights
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_httproute import HttpRouteCodec
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_ingress import CanaryIngressCodec
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_replicas import ReplicasCodec
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_router import KubeRouter
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_selector import ServiceSelectorCodec
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_virtualservice import VirtualServiceCodec
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_weights import WeightsCodec
 
 _ROUTERS: dict[str, t.Callable[..., Router]] = {'haproxy_map': HaproxyMap, 'haproxy_weights': HaproxyWeights}
-_CODECS: dict[str, t.Any] = {'httproute': HttpRouteCodec, 'weights': WeightsCodec}
+_CODECS: dict[str, t.Any] = {
+    'httproute': HttpRouteCodec, 'weights': WeightsCodec, 'virtualservice': VirtualServiceCodec, 'ingress_nginx': CanaryIngressCodec,
+    'service_selector': ServiceSelectorCodec, 'replicas': ReplicasCodec}
 
 
 def build(endpoint: Endpoint, service: str, arms: t.Mapping[str, t.Any]) -> Router:
