@@ -119,6 +119,8 @@ EVENTS: dict[str, Check] = {
     'change': record(endpoint=text, before_bp=_BP, after_bp=_BP, lease_s=seconds, ms=number),
     'plan': record(stage=text, name=text, text=text, warnings=listing(text)),
     'note': record({'text': text}, stage=text),
+    'asked': record({'text': text}, stage=text, by=listing(text), timeout_s=seconds),
+    'answered': record({'text': text}, stage=text, by=text, answer=text, reason=text, via=text, seconds=seconds),
     'signal': record(stage=text, signal=text),
     'rollout_finished': record(outcome=text, reason=text),
 }

@@ -13,6 +13,7 @@ import math
 import typing as t
 
 from ansible_collections.progressive.delivery.plugins.module_utils._duration import format_duration
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput
 from ansible_collections.progressive.delivery.plugins.module_utils._report import values as r
 
 CRITERIA: dict[str, float] = {
@@ -22,6 +23,23 @@ KNOWN = (*CRITERIA, 'requests_per_second')
 
 Event = t.Mapping[str, t.Any]
 Counts = t.Dict[str, t.Tuple[int, int]]
+
+
+def check_criteria(criteria: t.Mapping[str, t.Any]) -> dict[str, float]:
+    """Returns the criteria of success as numbers. Raises BadInput for one that is not known, or no number; None asks for nothing."""
+    found = {}
+    for name, value in criteria.items():
+        if name not in KNOWN:
+            raise BadInput('delivery_success_criteria names "%s": known are %s.' % (name, ', '.join(KNOWN)))
+        try:
+            number = 0.0 if value in (None, '') else float(value)
+        except (TypeError, ValueError):
+            number = -1.0
+        if isinstance(value, bool) or not 0 <= number < 1e12:
+            raise BadInput('The criterion %s of delivery_success_criteria is %r: give a number, or nothing to ask for nothing.' % (
+                name, value))
+        found[name] = number
+    return found
 
 
 def losses(events: t.Sequence[Event], start: Event, stages: t.Sequence[r.Stage]) -> r.Losses:

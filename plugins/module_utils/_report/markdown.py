@@ -52,7 +52,7 @@ def render(report: r.Report, zone: tzinfo | None = None) -> str:
     lines += _table('How long each part took', ('part', 'planned', 'took'), [
         (part.name, '–' if part.planned_s is None else format_duration(part.planned_s), format_duration(part.seconds))
         for part in report.parts])
-    lines += _list('Approvals', ['%s %s: %s' % (clock(one.at, None), one.by or 'somebody', one.what) for one in report.approvals])
+    lines += _list('Approvals', ['%s UTC %s' % (clock(one.at, None), one.what) for one in report.approvals])
     lines += _table('What happened', ('UTC', ''), [(clock(one.at, None), one.what) for one in report.timeline])
     lines += _list('About this report', [
         'Journal: %s' % (report.journal or '–'), journal_words(report),

@@ -54,7 +54,8 @@ def build(scan: Scan, journal: str | None = None, alive: bool | None = None) -> 
         checks=[{'label': event['stage'], 'verdict': event.get('verdict'), 'reason': event.get('reason', ''), 'at': event['ts']}
                 for event in events if event['event'] == 'verdict' and event['stage'] not in {stage.label for stage in stages}],
         criteria=criteria, parts=parts, losses=losses, back=back,
-        approvals=[r.Approval(event['ts'], _said(event), event.get('by')) for event in events if event['event'].startswith('approval')],
+        approvals=[r.Approval(event['ts'], '%s: %s' % (event.get('stage', ''), _answer(event)), event.get('by'))
+                   for event in events if event['event'] == 'answered'],
         follow_up=sentences.follow_up(told, criteria, damage),
         notes=[r.Moment(event['ts'], event['text']) for event in events if event['event'] == 'note'],
         timeline=_timeline(events, stages), tools=start.get('tools', {}),
@@ -219,11 +220,22 @@ def _moment(event: Event, stages: int) -> str:
         return 'Rollout closed: %s' % event.get('outcome', 'without an outcome').replace('_', ' ')
     if name == 'servers':
         return 'Servers changed in the balancers' if event.get('phase') == 'done' else 'Servers could not be changed: %s' % _said(event)
+    if name == 'asked':
+        return '%s: asked %s: %s' % (event.get('stage', ''), ', '.join(event.get('by', [])) or 'for a word', event['text'])
+    if name == 'answered':
+        return '%s: %s' % (event.get('stage', ''), _answer(event))
     if name == 'released':
         return 'Routers given free for the next rollout'
     if name == 'note':
         return 'Note: %s' % event['text']
     return ('%s: %s' % (name.replace('_', ' '), _said(event))).rstrip(': ')
+
+
+def _answer(event: Event) -> str:
+    if not event.get('answer'):
+        return 'nobody answered "%s"' % event['text']
+    return '%s said %s to "%s"%s' % (event.get('by', 'somebody'), event['answer'], event['text'],
+                                     ' (%s)' % event['reason'] if event.get('reason') else '')
 
 
 def _said(event: Event) -> str:

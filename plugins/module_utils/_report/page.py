@@ -32,7 +32,7 @@ def render(report: r.Report, zone: tzinfo | None = None) -> str:
     """Returns the page. Times are UTC, and of *zone* as well."""
     title = '%s: %s' % (TITLES[report.outcome], titled(report))
     body = el('main', _head(report, zone), _follow_up(report), _plots(report), _stages(report), _criteria(report), _losses(report),
-              _parts(report), _people(report, zone), _timeline(report), _about(report, zone), class_=report.outcome)
+              _parts(report), _people(report), _timeline(report), _about(report), class_=report.outcome)
     head = el('head', el('meta', charset='utf-8'), el('meta', name='viewport', content='width=device-width,initial-scale=1'),
               el('meta', http_equiv='Content-Security-Policy', content=_POLICY),
               el('meta', name='generator', content='progressive.delivery'), el('title', title), el('style', Safe(CSS)))
@@ -128,10 +128,10 @@ def _parts(report: r.Report) -> Safe | None:
     return join([el('h2', 'How long each part took'), table(('Part', 'planned', 'took'), rows, (1, 2))])
 
 
-def _people(report: r.Report, zone: tzinfo | None) -> Safe | None:
+def _people(report: r.Report) -> Safe | None:
     if not report.approvals:
         return None
-    return join([el('h2', 'Approvals'), el('ul', [el('li', '%s %s: %s' % (clock(one.at, zone), one.by or 'somebody', one.what))
+    return join([el('h2', 'Approvals'), el('ul', [el('li', '%s UTC %s' % (clock(one.at, None), one.what))
                                                   for one in report.approvals])])
 
 
@@ -143,7 +143,7 @@ def _timeline(report: r.Report) -> Safe | None:
     return join([el('h2', 'What happened'), table(('UTC', 'after', ''), rows, (1,))])
 
 
-def _about(report: r.Report, zone: tzinfo | None) -> Safe:
+def _about(report: r.Report) -> Safe:
     rows: list[tuple[str, t.Any]] = [
         ('Journal', el('code', report.journal or '–')), ('', journal_words(report)),
         ('Strategy', (report.strategy or '–').replace('_', '-')),
