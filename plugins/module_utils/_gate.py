@@ -46,6 +46,8 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     'stable': {'type': 'str'},
     'endpoints': {'type': 'list', 'elements': 'dict', 'default': []},
     'sources': {'type': 'dict', 'default': {}},
+    'versions': {'type': 'dict', 'default': {}},
+    'tell_plan': {'type': 'bool', 'default': True},
     'conditions': {'type': 'list', 'elements': 'dict', 'required': True,
                    'options': {key: {'type': _CONDITION_TYPES.get(key, 'raw'), 'no_log': False} for key in {**DEFAULTS, **SEQUENTIAL}}},
     'alpha': {'type': 'float', 'default': 0.05},
@@ -101,6 +103,8 @@ class Gate:
     """The question that the policy ``ask`` puts; its text is made of what was seen."""
     by: str
     """Who runs the rollout, and so answers at the terminal."""
+    tell_plan: bool = True
+    """Whether to show what the sequential conditions can find; recorded it is in any case."""
 
     @property
     def asks(self) -> bool:
@@ -164,7 +168,7 @@ def read_gate(options: t.Mapping[str, t.Any]) -> Gate:
     # An endpoint that hangs is given up before the next poll: those that answer wait for it.
     endpoints = [{**one.options, 'deadline': min(one.deadline, _ENDPOINT_PART * max(interval, 1.0))}
                  for one in (parse_endpoints(options['endpoints']) if options['endpoints'] else ())]
-    sources = tuple(build_sources(service, options['arms'], endpoints, options['sources']))
+    sources = tuple(build_sources(service, options['arms'], endpoints, options['sources'], options.get('versions')))
     if not sources:
         raise BadInput('There is nothing to observe: give endpoints, or sources.')
     conditions = build_conditions(options['conditions'], Context(
@@ -186,7 +190,7 @@ def read_gate(options: t.Mapping[str, t.Any]) -> Gate:
         max_extensions=options['max_extensions'],
         approval=read_approval(options.get('approval'), 'the stage', options['ask_timeout']),
         ask=Approval('', check_timeout('ask_timeout', options['ask_timeout']), check_names('name in ask_by', options['ask_by'])),
-        by=clean_token(options.get('by')))
+        by=clean_token(options.get('by')), tell_plan=options.get('tell_plan', True))
     if gate.asks and options.get('run_on') == 'target':
         raise BadInput('A person can be asked from the control host only: leave run_on, or the approval and the policy "ask".')
     return gate

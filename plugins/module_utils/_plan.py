@@ -60,11 +60,14 @@ def target_arm(arms: t.Collection[str], stable: str, canary: str | None, wanted:
 
 def make_plan(service: str, version: str, strategy: str, stages: t.Mapping[str, object], arms: t.Collection[str], stable: str,
               conditions: t.Sequence[t.Mapping[str, t.Any]], canary: str | None = None, target: str | None = None,
-              interval: object = 10, warm_up: object = 0, settle: object = 0, ask_timeout: object = 1800) -> dict[str, t.Any]:
-    """Returns ``{stable, canary, target, candidates, stages, settle...}`` for a rollout of *version*.
+              interval: object = 10, warm_up: object = 0, settle: object = 0, ask_timeout: object = 1800,
+              lease: object = '30s', timeouts: t.Mapping[str, object] | None = None) -> dict[str, t.Any]:
+    """Returns ``{stable, canary, target, candidates, stages, asks, settle...}`` for a rollout of *version*; ``asks`` is what the sequential
+    conditions ask.
 
     *stages* maps a role (``canary``, ``blue_green``) to its stages; *conditions* apply to every stage, and a stage's own
-    conditions replace those of the same name; *settle* is how long the candidates' servers must stay up before the first stage.
+    conditions replace those of the same name; *lease* is that of every share, *timeouts* are durations by name that are used later and
+    must be readable; *settle* is how long the candidates' servers must stay up before the first stage.
     Each planned stage has ``index`` (from 1), ``role``, ``name``, ``label``,
     ``arm``, ``share_bp``, ``split``, ``bake_s``, ``interval_s``, ``warm_up_s``, ``conditions``, ``approval`` (what a person has to say,
     ``{}`` for nothing; *ask_timeout* is how long that may take where it does not say) and ``promotes``.
@@ -94,11 +97,14 @@ def make_plan(service: str, version: str, strategy: str, stages: t.Mapping[str, 
                                        check_timeout('ask_timeout', ask_timeout)))
     _check_order(planned)
     _check_questions(planned)
+    for name, value in (timeouts or {}).items():
+        parse_duration(value, name)
+    _check_lease(planned, parse_duration(lease, 'delivery_lease'))
     candidates = list(dict.fromkeys(stage['arm'] for stage in planned))
     settle_s = parse_duration(settle, 'settle')
     return {
         'service': service, 'version': version, 'strategy': strategy, 'stable': stable, 'canary': names['canary'], 'target': goal,
-        'candidates': candidates, 'stages': planned,
+        'candidates': candidates, 'stages': planned, 'asks': _questions(planned[0]),
         'settle_s': settle_s, 'settle_interval_s': min(parse_duration(interval, 'interval'), settle_s) or 1.0,
         'settle_conditions': [
             {'name': 'servers of %s' % arm, 'metric': 'servers_up_ratio', 'arm': arm, 'abort_below': 1.0} for arm in candidates],
@@ -117,8 +123,11 @@ def _plan_stage(stage: t.Mapping[str, t.Any], role: str, index: int, names: t.Ma
     wanted = stage.get('arm') or ('canary' if role == 'canary' else 'target')
     arm = names.get(wanted, wanted)
     if arm not in arms:
-        raise BadInput('The %s names the arm "%s", which the service does not have: its arms are %s.' % (
-            where, arm, ', '.join(sorted(arms))))
+        known = 'its arms are %s' % ', '.join(sorted(arms))
+        if wanted == 'canary':
+            raise BadInput('The %s needs the canary arm "%s", which the service does not have: %s. Name the one that canary stages use as '
+                           'delivery_canary_arm (%s would do), or take delivery_strategy=blue_green.' % (where, arm, known, names['target']))
+        raise BadInput('The %s names the arm "%s", which the service does not have: %s.' % (where, arm, known))
     if arm == stable:
         raise BadInput('The %s names the arm "%s", which is the stable one now: a candidate must be another arm.' % (where, arm))
     try:
@@ -165,6 +174,14 @@ def _check_questions(planned: t.Sequence[t.Mapping[str, t.Any]]) -> None:
             raise BadInput('The sequential condition "%s" differs between stage %d (%s) and stage %d (%s): evidence for one question is '
                            'none for another, so ask the same in all stages.' % (
                                other[0], first['index'], first['label'], stage['index'], stage['label']))
+
+
+def _check_lease(planned: t.Sequence[t.Mapping[str, t.Any]], lease: float) -> None:
+    for stage in planned:
+        if not stage['promotes'] and lease < 3 * stage['interval_s']:
+            raise BadInput('The delivery_lease of %g s is shorter than three intervals of stage %d (%s, every %g s): a share would be lost '
+                           'to a single hitch. Make it %g s or more, or the interval shorter.' % (
+                               lease, stage['index'], stage['label'], stage['interval_s'], 3 * stage['interval_s']))
 
 
 def _check_order(planned: t.Sequence[t.Mapping[str, t.Any]]) -> None:

@@ -68,6 +68,10 @@ options:
       - Further sources of observations by name, each with C(type) (V(prometheus) or V(http)) and the options of that type.
     type: dict
     default: {}
+  versions:
+    description: The version of each arm, for C($version) in queries of O(sources).
+    type: dict
+    default: {}
   conditions:
     description:
       - What the stage is judged by. At least one must be required.
@@ -199,6 +203,12 @@ options:
     description: Probability that a V(sequential) condition passes a stage though there is harm beyond what it tolerates.
     type: float
     default: 0.05
+  tell_plan:
+    description:
+      - Whether to show, after the first seconds, what the V(sequential) conditions can find. M(progressive.delivery.gate_plan) tells it
+        before. It is recorded and returned in any case.
+    type: bool
+    default: true
   analysis_state:
     description:
       - RV(analysis_state) of the rollout's stage before, so that the evidence of all stages counts together, also in a rollout that is

@@ -85,6 +85,35 @@ options:
     description: How long the approval of a stage may take that does not say so itself.
     type: raw
     default: 30m
+  lease:
+    description: The lease of every share, at least three intervals.
+    type: raw
+    default: 30s
+  timeouts:
+    description: Durations by the name of their variable, which are used late and must be readable now.
+    type: dict
+    default: {}
+  alpha:
+    description: Probability of a false alarm of the V(sequential) conditions, for evidence that goes on.
+    type: float
+    default: 0.05
+  beta:
+    description: Probability of a false pass of the V(sequential) conditions, for evidence that goes on.
+    type: float
+    default: 0.05
+  state_dir:
+    description:
+      - Directory for locks and journals. With it, the evidence of a rollout goes on that was interrupted, where that was of the same
+        versions on the same arms and asked the same.
+    type: path
+  forget_evidence:
+    description: Begin with no evidence.
+    type: bool
+    default: false
+  evidence_max_age:
+    description: How old the evidence of an interrupted rollout may be.
+    type: raw
+    default: 24h
   info:
     description: What M(progressive.delivery.traffic_weight_info) returned.
     type: dict
@@ -134,6 +163,15 @@ rollout:
   description: The id of the rollout.
   returned: success
   type: str
+evidence:
+  description: The state that the V(sequential) conditions go on with, of a rollout that was interrupted; empty for none.
+  returned: success
+  type: dict
+notes:
+  description: A sentence about that evidence, where there is something to say.
+  returned: success
+  type: list
+  elements: str
 live_version:
   description: The version that the routers name as stable, if they agree on one.
   returned: success

@@ -285,7 +285,7 @@ class SequentialState:
         if test.stage[3] < q.min_requests:
             return v.INCONCLUSIVE, '%s: too few requests, at least %d are needed' % (told, q.min_requests)
         if not test.proven:
-            return v.INCONCLUSIVE, '%s: harm is neither proven (%s times more likely than not, limit %s) nor excluded (%s times, %s)' % (
+            return v.INCONCLUSIVE, '%s: harm neither proven (%s of %s) nor excluded (%s of %s)' % (
                 told, times(self.log_e), times(log(1 / self.alpha)), times(test.proof.log_e), times(log(1 / self.beta)))
         minute = test.last_minute()
         if not test.inside(minute, tolerated=True):
