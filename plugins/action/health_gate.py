@@ -15,6 +15,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._errors impor
 from ansible_collections.progressive.delivery.plugins.module_utils._gate import ARGUMENT_SPEC, Gate, read_gate
 from ansible_collections.progressive.delivery.plugins.module_utils._gate_result import record
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal
+from ansible_collections.progressive.delivery.plugins.module_utils._report.task import write_where_asked
 from ansible_collections.progressive.delivery.plugins.module_utils._watch import watch
 from ansible_collections.progressive.delivery.plugins.plugin_utils._live import Live
 from ansible_collections.progressive.delivery.plugins.plugin_utils._terminal import Keyboard
@@ -40,11 +41,18 @@ class ActionModule(ActionBase):
                 return {'changed': False, 'msg': gate.intent, 'passed': None, 'verdict': None}
             if options['run_on'] == 'target':
                 return self._on_target(gate, options, journal, task_vars)
-            return asyncio.run(watch(gate, journal, live.show, live.say, Keyboard(live)))
+            return asyncio.run(watch(gate, journal, live.show, live.say, Keyboard(live), lambda: self._last_word(journal.path, live.say)))
         except DeliveryError as exc:
             return {'failed': True, 'changed': False, 'msg': str(exc)}
         finally:
             live.end()
+
+    @staticmethod
+    def _last_word(journal: str | None, say: t.Callable[[str], None]) -> None:
+        """The run ends here: no task will come that writes the report."""
+        report = write_where_asked(journal)
+        if report:
+            say('Report: %s' % report)
 
     def _on_target(self, gate: Gate, options: dict[str, t.Any], journal: Journal, task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
         arguments = {key: value for key, value in options.items() if value is not None and key != 'journal'}

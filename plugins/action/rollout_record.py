@@ -11,6 +11,7 @@ import typing as t
 from ansible_collections.progressive.delivery.plugins.module_utils._lock import holder_for
 from ansible_collections.progressive.delivery.plugins.module_utils._rollout import RECORD_SPEC, Record
 from ansible_collections.progressive.delivery.plugins.plugin_utils._action import DeliveryAction
+from ansible_collections.progressive.delivery.plugins.plugin_utils._versions import versions
 
 
 class ActionModule(DeliveryAction):
@@ -21,7 +22,7 @@ class ActionModule(DeliveryAction):
     def control(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
         # The worker's parent is the ansible-playbook process: it lives as long as the rollout does.
         holder = holder_for(options['rollout'], options['by'], time.time(), os.getppid())
-        result = Record(options, holder, check_mode=self._task.check_mode).run()
+        result = Record(options, holder, check_mode=self._task.check_mode, tools=versions()).run()
         for text in result.pop('say', []):
             self._display.display(text)
         return result

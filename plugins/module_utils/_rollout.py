@@ -13,10 +13,12 @@ import os
 import typing as t
 
 from ansible_collections.progressive.delivery.plugins.module_utils._duration import format_duration
-from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal, read_journal
+from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal, load_journal
 from ansible_collections.progressive.delivery.plugins.module_utils._lock import Holder, Lock
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name, check_token
 from ansible_collections.progressive.delivery.plugins.module_utils._plan import STRATEGIES
+from ansible_collections.progressive.delivery.plugins.module_utils._report.clean import clean
+from ansible_collections.progressive.delivery.plugins.module_utils._report.facts import check_criteria
 from ansible_collections.progressive.delivery.plugins.module_utils._split import format_share
 from ansible_collections.progressive.delivery.plugins.module_utils._summary import render, summarize
 
@@ -35,13 +37,6 @@ PLAN_SPEC: dict[str, t.Any] = {
     'warm_up': {'type': 'raw', 'default': 0},
     'settle': {'type': 'raw', 'default': 0},
     'ask_timeout': {'type': 'raw', 'default': '30m'},
-    'lease': {'type': 'raw', 'default': '30s'},
-    'timeouts': {'type': 'dict', 'default': {}},
-    'alpha': {'type': 'float', 'default': 0.05},
-    'beta': {'type': 'float', 'default': 0.05},
-    'state_dir': {'type': 'path'},
-    'forget_evidence': {'type': 'bool', 'default': False},
-    'evidence_max_age': {'type': 'raw', 'default': '24h'},
     'info': {'type': 'dict', 'required': True},
     'rollout': {'type': 'str'},
     'force': {'type': 'bool', 'default': False},
@@ -57,10 +52,10 @@ RECORD_SPEC: dict[str, t.Any] = {
     'plan': {'type': 'dict'},
     'previous_version': {'type': 'str'},
     'stage': {'type': 'dict'},
-    'foreseen': {'type': 'dict', 'default': {}},
-    'notes': {'type': 'list', 'elements': 'str', 'default': []},
     'moved': {'type': 'dict', 'default': {}},
     'gate': {'type': 'dict', 'default': {}},
+    'report_dir': {'type': 'path'},
+    'criteria': {'type': 'dict', 'default': {}},
     'outcome': {'type': 'str', 'choices': ['promoted', 'rolled_back', 'failed']},
     'reason': {'type': 'str', 'default': ''},
     'failures': {'type': 'list', 'elements': 'dict', 'default': []},
@@ -70,8 +65,10 @@ RECORD_SPEC: dict[str, t.Any] = {
 class Record:
     """The lock and the journal of one rollout under ``<state_dir>/<service>/``. Check mode reads and writes nothing."""
 
-    def __init__(self, options: t.Mapping[str, t.Any], holder: Holder, check_mode: bool) -> None:
+    def __init__(self, options: t.Mapping[str, t.Any], holder: Holder, check_mode: bool, tools: t.Mapping[str, str] | None = None) -> None:
         self.options = options
+        self.tools = dict(tools or {})
+        """Versions of what does the rollout, for the report."""
         self.holder = holder
         self.check_mode = check_mode
         folder = os.path.join(options['state_dir'], check_name('service', options['service']))
@@ -84,25 +81,25 @@ class Record:
         return {'changed': False, 'journal': self.path, 'rollout': self.options['rollout'], **getattr(self, '_' + self.options['state'])()}
 
     def _started(self) -> dict[str, t.Any]:
-        plan = self.options['plan']
+        plan, criteria = self.options['plan'], check_criteria(self.options['criteria'])
         if not self.check_mode:
             self.lock.acquire(self.holder, self.options['force'])
             self.journal.write(
                 'rollout_started', strict=True, service=plan['service'], version=plan['version'], strategy=plan['strategy'],
                 previous_version=self.options['previous_version'], stable=plan['stable'], target=plan['target'], by=self.options['by'],
-                stages=len(plan['stages']), asks=plan.get('asks'),
-                plan=[{k: s[k] for k in ('index', 'name', 'arm', 'share_bp', 'bake_s')} for s in plan['stages']])
+                stages=len(plan['stages']),
+                plan=[{k: s[k] for k in ('index', 'name', 'arm', 'share_bp', 'bake_s')} for s in plan['stages']],
+                criteria=criteria, tools=self.tools, **({'report_dir': self.options['report_dir']} if self.options['report_dir'] else {}))
             self._point_latest()
-        return {'say': [_plan_text(plan, self.options, self.check_mode), *('  %s' % note for note in self.options['notes'])]}
+        return {'say': [_plan_text(plan, self.options, self.check_mode)]}
 
     def _stage_started(self) -> dict[str, t.Any]:
-        stage, plan, foreseen = self.options['stage'], self.options['plan'], self.options['foreseen']
+        stage, plan = self.options['stage'], self.options['plan']
         self.journal.write('stage_started', **_stage_fields(stage, plan))
         watch = 'would be watched' if self.check_mode else 'watched'
         return {'say': ['\nStage %d of %d: %s for %s, %s every %s' % (
             stage['index'], len(plan['stages']), _titled(stage), format_duration(stage['bake_s']), watch,
-            format_duration(stage['interval_s'])),
-            *('  %s.' % text for text in foreseen.get('text') or ()), *('  ! %s' % text for text in foreseen.get('warnings') or ())]}
+            format_duration(stage['interval_s']))]}
 
     def _stage_finished(self) -> dict[str, t.Any]:
         stage, plan, gate, moved = (self.options[k] for k in ('stage', 'plan', 'gate', 'moved'))
@@ -121,7 +118,8 @@ class Record:
             return {'reason': reason}
         self.journal.write('rollout_finished', outcome=self.options['outcome'], reason=reason)
         self.lock.release(self.options['rollout'])
-        summary = summarize(read_journal(self.path))
+        # A line that a full disk cut off must not keep the rest from being told.
+        summary = summarize(clean(load_journal(self.path).events).events)
         return {'reason': reason, 'summary': summary, 'say': [render(summary, self.path)]}
 
     def _point_latest(self) -> None:

@@ -311,11 +311,9 @@ class Watch:
             plan = condition.plan(n_b / seconds, n_c / seconds, p_b, max(self.gate.bake - condition.asked.warm_up, 1.0))
             self._plans.append(plan.text)
             self._journal('plan', stage=self.gate.label, name=condition.name, **plan.as_dict())
-            if self.gate.tell_plan:
-                self._show('%s: %s.' % (self.gate.label, plan.text))
+            self._show('%s: %s.' % (self.gate.label, plan.text))
             for warning in plan.warnings:
-                if self.gate.tell_plan:
-                    self._show('%s: %s' % (self.gate.label, warning))
+                self._show('%s: %s' % (self.gate.label, warning))
                 self._note(warning)
 
     def _say_trouble(self, key: str, short: str | None, *sentences: str | None) -> None:
@@ -332,11 +330,11 @@ class Watch:
 
 
 async def watch(gate: Gate, journal: Journal, show: t.Callable[[Progress | str], None], say: t.Callable[[str], None],
-                terminal: Terminal | None = None) -> dict[str, t.Any]:
+                terminal: Terminal | None = None, last: t.Callable[[], object] | None = None) -> dict[str, t.Any]:
     """Watches *gate* and returns the task's result. Where it asks a person, *terminal* and the journal are where the answer comes from.
 
     When a signal or the parent's end stopped the watch, the traffic is returned and recorded, *say* tells it where a person may still
-    see it, and this process ends as the signal would have ended it.
+    see it, *last* is called when all of it is in the journal, and this process ends as the signal would have ended it.
     """
     # Sources ask in threads; names of routers are resolved in threads. Those that hang must not use up the threads of the others.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
@@ -347,6 +345,8 @@ async def watch(gate: Gate, journal: Journal, show: t.Callable[[Progress | str],
         if result['stopped_by']:
             say(result['msg'])
             events.close(_RECORD_DEADLINE_S)
+            if last is not None:
+                last()
             leave(result['stopped_by'])
         events.close(_RECORD_DEADLINE_S)
         live.close(_SHOW_DEADLINE_S)

@@ -61,21 +61,22 @@ options:
   stage:
     description: The stage of the plan that begins or ends.
     type: dict
-  foreseen:
-    description: What M(progressive.delivery.gate_plan) returned for the stage, to be told when it begins.
-    type: dict
-    default: {}
-  notes:
-    description: Sentences to print below the plan.
-    type: list
-    elements: str
-    default: []
   moved:
     description: What M(progressive.delivery.traffic_weight) returned for the stage.
     type: dict
     default: {}
   gate:
     description: What M(progressive.delivery.health_gate) returned for the stage.
+    type: dict
+    default: {}
+  report_dir:
+    description: Where the report of the rollout is to be written, whoever ends it. Without it there is none.
+    type: path
+  criteria:
+    description:
+      - >-
+        The criteria of success for the report: C(error_ratio), C(p50_ms), C(p95_ms), C(p99_ms), C(availability), C(requests_per_second),
+        C(rollback_s), C(duration_s). One that is empty or 0 asks for nothing.
     type: dict
     default: {}
   outcome:
