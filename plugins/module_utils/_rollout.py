@@ -37,6 +37,13 @@ PLAN_SPEC: dict[str, t.Any] = {
     'warm_up': {'type': 'raw', 'default': 0},
     'settle': {'type': 'raw', 'default': 0},
     'ask_timeout': {'type': 'raw', 'default': '30m'},
+    'lease': {'type': 'raw', 'default': '30s'},
+    'timeouts': {'type': 'dict', 'default': {}},
+    'alpha': {'type': 'float', 'default': 0.05},
+    'beta': {'type': 'float', 'default': 0.05},
+    'state_dir': {'type': 'path'},
+    'forget_evidence': {'type': 'bool', 'default': False},
+    'evidence_max_age': {'type': 'raw', 'default': '24h'},
     'info': {'type': 'dict', 'required': True},
     'rollout': {'type': 'str'},
     'force': {'type': 'bool', 'default': False},
@@ -52,6 +59,8 @@ RECORD_SPEC: dict[str, t.Any] = {
     'plan': {'type': 'dict'},
     'previous_version': {'type': 'str'},
     'stage': {'type': 'dict'},
+    'foreseen': {'type': 'dict', 'default': {}},
+    'notes': {'type': 'list', 'elements': 'str', 'default': []},
     'moved': {'type': 'dict', 'default': {}},
     'gate': {'type': 'dict', 'default': {}},
     'report_dir': {'type': 'path'},
@@ -87,19 +96,20 @@ class Record:
             self.journal.write(
                 'rollout_started', strict=True, service=plan['service'], version=plan['version'], strategy=plan['strategy'],
                 previous_version=self.options['previous_version'], stable=plan['stable'], target=plan['target'], by=self.options['by'],
-                stages=len(plan['stages']),
+                stages=len(plan['stages']), asks=plan.get('asks'),
                 plan=[{k: s[k] for k in ('index', 'name', 'arm', 'share_bp', 'bake_s')} for s in plan['stages']],
                 criteria=criteria, tools=self.tools, **({'report_dir': self.options['report_dir']} if self.options['report_dir'] else {}))
             self._point_latest()
-        return {'say': [_plan_text(plan, self.options, self.check_mode)]}
+        return {'say': [_plan_text(plan, self.options, self.check_mode), *('  %s' % note for note in self.options['notes'])]}
 
     def _stage_started(self) -> dict[str, t.Any]:
-        stage, plan = self.options['stage'], self.options['plan']
+        stage, plan, foreseen = self.options['stage'], self.options['plan'], self.options['foreseen']
         self.journal.write('stage_started', **_stage_fields(stage, plan))
         watch = 'would be watched' if self.check_mode else 'watched'
         return {'say': ['\nStage %d of %d: %s for %s, %s every %s' % (
             stage['index'], len(plan['stages']), _titled(stage), format_duration(stage['bake_s']), watch,
-            format_duration(stage['interval_s']))]}
+            format_duration(stage['interval_s'])),
+            *('  %s.' % text for text in foreseen.get('text') or ()), *('  ! %s' % text for text in foreseen.get('warnings') or ())]}
 
     def _stage_finished(self) -> dict[str, t.Any]:
         stage, plan, gate, moved = (self.options[k] for k in ('stage', 'plan', 'gate', 'moved'))

@@ -311,9 +311,11 @@ class Watch:
             plan = condition.plan(n_b / seconds, n_c / seconds, p_b, max(self.gate.bake - condition.asked.warm_up, 1.0))
             self._plans.append(plan.text)
             self._journal('plan', stage=self.gate.label, name=condition.name, **plan.as_dict())
-            self._show('%s: %s.' % (self.gate.label, plan.text))
+            if self.gate.tell_plan:
+                self._show('%s: %s.' % (self.gate.label, plan.text))
             for warning in plan.warnings:
-                self._show('%s: %s' % (self.gate.label, warning))
+                if self.gate.tell_plan:
+                    self._show('%s: %s' % (self.gate.label, warning))
                 self._note(warning)
 
     def _say_trouble(self, key: str, short: str | None, *sentences: str | None) -> None:

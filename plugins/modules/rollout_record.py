@@ -61,6 +61,15 @@ options:
   stage:
     description: The stage of the plan that begins or ends.
     type: dict
+  foreseen:
+    description: What M(progressive.delivery.gate_plan) returned for the stage, to be told when it begins.
+    type: dict
+    default: {}
+  notes:
+    description: Sentences to print below the plan.
+    type: list
+    elements: str
+    default: []
   moved:
     description: What M(progressive.delivery.traffic_weight) returned for the stage.
     type: dict
