@@ -159,6 +159,8 @@ class _Task:
         if found:
             raise BadInput('The endpoints disagree on the stable arm of %s (%s): name it as "stable".' % (
                 self.service, '; '.join('%s on %s' % (arm, ', '.join(names)) for arm, names in sorted(found.items()))))
+        for problem in (problem for seen in before.values() for problem in seen.problems):
+            raise BadInput(problem)
         raise BadInput('No endpoint says which arm of %s is stable: name it as "stable".' % self.service)
 
     async def _write(self, before: t.Mapping[str, Observed], changes: t.Mapping[str, Change], lease_s: float | None) -> dict[str, Observed]:
