@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.progressive.delivery.plugins.module_utils._ab_design import Count, Design
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis.experiment import Tally
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import DeliveryError
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.base import REQUESTS, Reading
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.registry import ROUTER, Scope, build, build_sources
 
@@ -69,7 +70,11 @@ def _queries(count: Count) -> t.Iterator[tuple[str, str]]:
 
 
 async def _read_source(source: t.Any, counts: t.Sequence[Count], design: Design, found: Look, now: float) -> None:
-    reading: Reading = await source.poll(now)
+    try:
+        await source.align()
+        reading: Reading = await source.poll(now)
+    except DeliveryError as exc:
+        reading = Reading(errors=(str(exc),))
     found.errors += reading.errors
     for count in counts:
         tallies = {}

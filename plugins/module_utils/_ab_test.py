@@ -269,12 +269,10 @@ class _Work:
         result = self._told(test, design, judged.as_dict(), True, said)
         if back:
             result.update(changed=bool(back.get('changed')), way_back=back.get('way_back'), left=back.get('left', []))
-        sentence = self._failure(judged, back)
-        if sentence:
-            result.update(failed=True, msg=sentence)
-        return result
+        return {**result, 'problem': self._problem(judged, back)}
 
-    def _failure(self, judged: Judged, back: t.Mapping[str, t.Any]) -> str | None:
+    def _problem(self, judged: Judged, back: t.Mapping[str, t.Any]) -> str | None:
+        """Returns the sentence that a run should end with."""
         if judged.verdict == e.HARMFUL:
             if self.check_mode:
                 return 'The A/B test does harm: %s. It would be taken back.' % judged.reason

@@ -207,6 +207,17 @@ reason:
   description: The verdict in words.
   returned: O(state=analysed) or O(state=decided)
   type: str
+problem:
+  description:
+    - A sentence that the run should fail with, where the verdict is C(harmful), C(invalid) or C(no_data); else none.
+    - The task itself does not fail, so that what was taken back can be tidied up.
+  returned: O(state=analysed)
+  type: str
+left:
+  description: The service's arms that lost their traffic in this step.
+  returned: when the traffic went back
+  type: list
+  elements: str
 winner:
   description: The arm that won, or that a person named.
   returned: O(state=analysed) or O(state=decided)

@@ -165,6 +165,7 @@ class PrometheusSource:
         for query in self._all():
             for own in self._values.values():
                 query.fill(own)
+        self._at: str | None = None
         self._pairs = {(metric, arm): _Pair() for metric in self._counts for arm in self._values}
 
     @property
@@ -187,6 +188,12 @@ class PrometheusSource:
         for error in found:
             if isinstance(error, Refused) or isinstance(error, BaseException) and not isinstance(error, DeliveryError):
                 raise error
+
+    async def align(self) -> None:
+        """Has every query from now on evaluated at one moment, this one of Prometheus' clock: what is counted by several queries belongs
+        together. Raises DeliveryError."""
+        query = Query(self.name, 'time', 'time()')
+        self._at = '%.3f' % (await self._ask(query, 'time()', []))[()]
 
     async def close(self) -> None:
         """Ends what still runs."""
@@ -241,8 +248,8 @@ class PrometheusSource:
 
     async def _ask(self, query: Query, text: str, notes: list[str]) -> dict[tuple[tuple[str, str], ...], float]:
         """Returns the series of an instant query; a scalar is a series without labels."""
-        answer = await self._client.fetch(self._url + '/api/v1/query', self._timeout,
-                                          form=urlencode({'query': text, 'timeout': '%gs' % self._timeout}).encode())
+        form = {'query': text, 'timeout': '%gs' % self._timeout, **({'time': self._at} if self._at else {})}
+        answer = await self._client.fetch(self._url + '/api/v1/query', self._timeout, form=urlencode(form).encode())
         try:
             reply = json.loads(answer.body)
             status = reply['status']
