@@ -26,7 +26,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._routers impo
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import (
     Applied, Arm, Capabilities, Change, Desired, Evidence, Observed)
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint, KubeOptions
-from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import Codec, Decoded, Objects
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import Codec, Decoded, Instances, Objects
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_plan import (
     Facts, KubePlan, KubeState, Record, Write, changes, dumped, parsed)
 
@@ -78,14 +78,16 @@ class KubeRouter:
     # ---- reading
 
     async def read(self) -> Observed:
-        (objects, found), lacking, lease = await asyncio.gather(self._everything(), self._lacking(), self._left())
-        settled = self._codec.decode(objects).settled
-        lacks = tuple(sentence for key, sentence in lacking.items() if key not in settled)
-        return self._seen(objects, replace(found, problems=lacks + found.problems), lease)
+        (objects, found), lease = await asyncio.gather(self._everything(), self._left())
+        return self._seen(objects, found, lease)
 
     async def _everything(self) -> tuple[Objects, Facts]:
         objects = await self._objects()
         return objects, await facts.read(self._api, self._where, self.arms, self._codec.instances(objects), self.name)
+
+    async def instances(self) -> dict[str, Instances]:
+        """Returns how to count what serves each arm, as the objects are now."""
+        return self._codec.instances(await self._objects())
 
     async def _objects(self) -> dict[str, Obj | None]:
         """Reads what the codec wants. Raises Unsupported when a required object is not there."""
@@ -105,20 +107,20 @@ class KubeRouter:
                 raise
             return None
 
-    async def _lacking(self) -> dict[str, str]:
-        """Says which permissions are missing, by the object: asked before the first change, not found out in the middle of one."""
-        verbs = {key: wanted.verbs for key, wanted in self._refs.items() if wanted.verbs}
+    async def lacking(self, observed: Observed) -> tuple[str, ...]:
+        settled = observed.state.decoded.settled
+        verbs = {key: wanted.verbs for key, wanted in self._refs.items() if wanted.verbs and key not in settled}
         verbs[self._codec.home] = ('patch',)
         try:
             *forbidden, lease = await asyncio.gather(
                 *(self._api.forbidden(self._refs[key].ref, *asked) for key, asked in verbs.items()),
                 _nothing() if self._can.native_lease else deadman.forbidden(self._api, self._names('')))
         except DeliveryError as exc:
-            return {self._codec.home: str(exc)}
+            return (str(exc),)
         lacking = {key: ['%s %s' % (verb, self._refs[key].ref.resource) for verb in refused] for key, refused in zip(verbs, forbidden)}
         lacking[self._codec.home] += lease
-        return {key: 'This user of %s may not %s in namespace "%s": grant it with a Role there (docs/operations.md).' % (
-            self._api.name, ', '.join(what), self._refs[key].ref.namespace) for key, what in lacking.items() if what}
+        return tuple('This user of %s may not %s in namespace "%s": grant it with a Role there (docs/operations.md).' % (
+            self._api.name, ', '.join(what), self._refs[key].ref.namespace) for key, what in lacking.items() if what)
 
     async def _left(self) -> float | None:
         """What the Lease has; infinity where that cannot be read: unknown is not expired, nobody may take over what might be watched."""
