@@ -21,8 +21,8 @@ from ansible_collections.progressive.delivery.plugins.module_utils._gate import 
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.base import Reading, Source
 from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL
 
-SHARED = ('service', 'arms', 'endpoints', 'sources', 'stable', 'versions', 'alpha', 'beta', 'analysis_state', 'policy', 'ask_timeout', 'ask_by',
-          'extend_by', 'max_extensions', 'error_limit')
+SHARED = ('service', 'arms', 'endpoints', 'sources', 'stable', 'versions', 'alpha', 'beta', 'analysis_state', 'policy', 'ask_timeout',
+          'ask_by', 'extend_by', 'max_extensions', 'error_limit')
 """The options that are those of C(health_gate)."""
 
 GATE_PLAN_SPEC: dict[str, t.Any] = {

@@ -126,7 +126,8 @@ def _plan_stage(stage: t.Mapping[str, t.Any], role: str, index: int, names: t.Ma
         known = 'its arms are %s' % ', '.join(sorted(arms))
         if wanted == 'canary':
             raise BadInput('The %s needs the canary arm "%s", which the service does not have: %s. Name the one that canary stages use as '
-                           'delivery_canary_arm (%s would do), or take delivery_strategy=blue_green.' % (where, arm, known, names['target']))
+                           'delivery_canary_arm (%s would do), or take delivery_strategy=blue_green.' % (
+                               where, arm, known, names['target']))
         raise BadInput('The %s names the arm "%s", which the service does not have: %s.' % (where, arm, known))
     if arm == stable:
         raise BadInput('The %s names the arm "%s", which is the stable one now: a candidate must be another arm.' % (where, arm))

@@ -181,7 +181,8 @@ def _plan_text(plan: t.Mapping[str, t.Any], options: t.Mapping[str, t.Any], chec
             plan['service'], options['previous_version'] or '?', plan['version'], plan['strategy'].replace('_', '-'), mode),
         '  stable on %s, rollout %s by %s' % (plan['stable'], options['rollout'], options['by']),
     ]
-    lines += ['  %d. %-12s %8s for %s%s' % (stage['index'], stage['arm'], format_share(stage['share_bp']), format_duration(stage['bake_s']),
-                                        ', then asks "%s"' % stage['approval']['question'] if stage.get('approval') else '')
-              for stage in plan['stages']]
+    for stage in plan['stages']:
+        asks = ', then asks "%s"' % stage['approval']['question'] if stage.get('approval') else ''
+        lines.append('  %d. %-12s %8s for %s%s' % (
+            stage['index'], stage['arm'], format_share(stage['share_bp']), format_duration(stage['bake_s']), asks))
     return '\n'.join(lines)

@@ -47,6 +47,8 @@ _POLL_DEADLINE_S = 10.0
 _RECORD_DEADLINE_S = 5.0
 _SHOW_DEADLINE_S = 1.0
 _MOST_NOTES = 50
+# What a rollout loses at most of its evidence when it cannot even write its last events.
+_SAVE_S = 60.0
 # Traffic of a shorter time says too little of that of the stage.
 _PLAN_S = 0.4
 _THREADS = 128
@@ -71,6 +73,7 @@ class Watch:
         self._terminal = terminal
         self._answers = answers
         self._asked = ''
+        self._saved = 0.0
         self.gate = gate
         self._held = gate.leases
         self._leased = [held for held in gate.leases if held.ttl_s > 0]
@@ -289,6 +292,9 @@ class Watch:
             return
         self._plan(at)
         self._samples += 1
+        if self.gate.sequential and at - self._saved >= _SAVE_S:
+            self._saved = at
+            self._journal('analysis', stage=self.gate.label, state=self.gate.sequential[0].state.to_dict())
         lease = self._lease_left()
         self._recorded.write(at, tuple(self._judgements.values()), lease, reading.errors, self._ending.done())
         arms, shares = self._totals.arms, self._totals.observed_bp() or {}

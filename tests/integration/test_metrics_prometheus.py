@@ -18,9 +18,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import haproxy_lab as lab
 import pytest
 
+from ansible_collections.progressive.delivery.plugins.module_utils import _gate
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, DeliveryError, Refused
+from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.base import COUNTS, GAUGE
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.registry import build_sources
+from ansible_collections.progressive.delivery.plugins.module_utils._watch import watch
 
 # One Prometheus for all of them.
 pytestmark = pytest.mark.xdist_group('prometheus')
@@ -325,3 +328,16 @@ def test_certificates_are_validated_unless_told_otherwise(tmp_path):
         assert 'ertificate' in poll({'url': url, 'queries': {'a': 'up'}}).errors[0]
         assert poll({'url': url, 'queries': {'a': 'up'}, 'ca_path': str(cert)}).gauges == {('a', ''): 1}
         assert poll({'url': url, 'queries': {'a': 'up'}, 'validate_certs': False}).gauges == {('a', ''): 1}
+
+
+def test_a_gate_knows_the_versions_of_its_arms(prometheus):
+    prometheus.series = {'workers{version="5.1"}': 7, 'workers{version="5.0"}': 99}
+    prometheus.settled()
+    full = {key: spec.get('default') for key, spec in _gate.ARGUMENT_SPEC.items()}
+    full.update(service='shop', arms=ARMS, candidate='canary', stable='blue', bake=1, interval=0.5, versions=VERSIONS, sources={
+        'metrics': {'type': 'prometheus', 'url': prometheus.prometheus, 'queries': {'workers': 'workers{version="$version"}'}}},
+        conditions=[{'source': 'metrics', 'metric': 'workers', 'abort_below': 5, 'pass_below': 10}])
+    result = asyncio.run(watch(_gate.read_gate(full), Journal(None, None), lambda shown: None, lambda sentence: None))
+    assert (result['verdict'], result['conditions'][0]['value']) == ('pass', 7), result
+    with pytest.raises(BadInput, match=r'uses \$version, which is not known here'):
+        _gate.read_gate({**full, 'versions': {}})

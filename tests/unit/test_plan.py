@@ -58,6 +58,13 @@ def test_a_stage_sharpens_a_condition_of_the_same_name():
     assert [s['conditions'] for s in made['stages']] == [[sharper], [ERRORS]]
 
 
+def test_a_stage_may_ask_a_person():
+    asks = {'question': 'Go on?', 'by': ['ann']}
+    stages = {'blue_green': [{'share': '50%', 'bake': '1m', 'approval': asks}, {'share': '100%', 'bake': '1m'}]}
+    made = plan(stages, strategy='blue_green', ask_timeout='5m')
+    assert [s['approval'] for s in made['stages']] == [{'question': 'Go on?', 'timeout': 300.0, 'by': ('ann',)}, {}]
+
+
 def test_an_answer_of_a_survey_is_read():
     assert parse_stages('5%:30m, 20% : 45m', 'canary stages') == [{'share': '5%', 'bake': '30m'}, {'share': '20%', 'bake': '45m'}]
 
@@ -87,6 +94,12 @@ def test_an_answer_of_a_survey_is_read():
     ({'target': 'blue'}, 'is the stable one already'),
     ({'arms': ('blue', 'gr een', 'canary')}, 'is not a valid name'),
     ({'interval': '0s'}, 'must be above 0 s'),
+    ({'lease': '29s'}, r'shorter than three intervals of stage 1 \(canary 5 %, every 10 s\).*Make it 30 s or more'),
+    ({'timeouts': {'delivery_drain_timeout': 'soon'}}, "The delivery_drain_timeout 'soon' is not understood"),
+    ({'ask_timeout': '2d'}, 'The ask_timeout of 172800 s is not usable'),
+    ({'stages': {'canary': [{'share': '5%', 'bake': '1m', 'approval': {'who': 'ann'}}], 'blue_green': '100%:1m'}},
+     r'The approval of stage 1 \(canary\) is not understood'),
+    ({'arms': ('blue', 'green')}, r'needs the canary arm "canary".*as delivery_canary_arm \(green would do\)'),
 ])
 def test_what_is_wrong_is_said_before_the_first_change(change, sentence):
     with pytest.raises(BadInput, match=sentence):
