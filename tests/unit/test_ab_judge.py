@@ -88,7 +88,8 @@ def test_guardrails_of_a_source_are_judged_by_what_is_new():
 
     def look(bad, n):
         found = seen((n, n, n), (20 * n, 10 * n, 10 * n))
-        found.counted['order_errors'] = {'control': e.Tally(n, 20 * n), 'variant_a': e.Tally(n // 2, 10 * n), 'variant_b': e.Tally(bad, 10 * n)}
+        found.counted['order_errors'] = {
+            'control': e.Tally(n, 20 * n), 'variant_a': e.Tally(n // 2, 10 * n), 'variant_b': e.Tally(bad, 10 * n)}
         return found
 
     assert looks(plan, look(10, 20), look(20, 40), look(30, 60)).verdict == e.KEEP_RUNNING
