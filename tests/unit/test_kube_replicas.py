@@ -36,16 +36,12 @@ def state(blue, green, **more):
 def settled(one, objects, split):
     """Writes as the router does, every pod ready in between; returns replicas (blue, green) after each write."""
     seen = []
-    while True:
-        changes = one.encode(objects, split)
-        if not changes:
-            assert one.waiting(objects, split) == ''
-            return objects, seen
-        for key, obj in changes.items():
-            objects = {**objects, key: obj}
-            seen.append(tuple(objects['deployment ' + arm]['spec']['replicas'] for arm in ('blue', 'green')))
-        objects = {**objects, **{'deployment ' + arm: deployment(arm, objects['deployment ' + arm]['spec']['replicas'])
-                                 for arm in ('blue', 'green')}}
+    for key, obj in one.encode(objects, split).items():
+        assert not one.hold(objects, key, obj)
+        objects = {**objects, key: deployment(key.split()[1], obj['spec']['replicas'])}
+        seen.append(tuple(objects['deployment ' + arm]['spec']['replicas'] for arm in ('blue', 'green')))
+    assert not one.encode(objects, split)
+    return objects, seen
 
 
 @pytest.mark.parametrize('share, blue, green', [(1000, 9, 1), (5000, 9, 9), (7500, 3, 9), (9000, 1, 9)])
@@ -67,14 +63,16 @@ def test_nothing_is_scaled_down_before_what_takes_over_is_ready(most, bp, promot
 
 
 def test_a_candidate_that_is_not_ready_holds_up_the_rest():
-    one, split = codec(), Split((('green', 9000), ('blue', 1000)))
-    changes = one.encode(state(9, 0), split)
-    assert list(changes) == ['deployment green']
-    after = state(9, 9, **{'deployment green': deployment('green', 9, 3)})
-    assert one.encode(after, split) == {}
-    assert one.waiting(after, split) == 'The deployments.apps "shop-green" in namespace "prod" of arm "green" has 3 of 9 replicas ready'
-    assert list(one.encode(state(9, 9), split)) == ['deployment blue']
-    assert not one.accepted(after).ok and one.accepted(state(9, 9)).ok
+    one = codec()
+    changes = one.encode(state(9, 0), Split((('green', 9000), ('blue', 1000))))
+    assert list(changes) == ['deployment green', 'deployment blue']
+    assert one.hold(state(9, 0), 'deployment green', changes['deployment green']) == ''
+    behind = state(9, 9, **{'deployment green': deployment('green', 9, 3)})
+    assert one.hold(behind, 'deployment blue', changes['deployment blue']) == \
+        'The deployments.apps "shop-green" in namespace "prod" of arm "green" has 3 of 9 replicas ready'
+    assert one.hold(state(9, 9), 'deployment blue', changes['deployment blue']) == ''
+    assert one.hold(behind, 'service', behind['service']) == ''
+    assert not one.accepted(behind).ok and one.accepted(state(9, 9)).ok
 
 
 def test_a_share_that_cannot_be_expressed_is_refused_with_the_nearest():

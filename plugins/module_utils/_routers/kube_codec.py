@@ -119,11 +119,21 @@ class Codec(t.Protocol):
         Foreign fields stay. Raises Unsupported with a sentence for what the kind, or this object, cannot do.
         """
 
+    def hold(self, objects: Objects, key: str, new: Obj | None) -> str:
+        """Returns what must be ready, a sentence, before *new* may be written in place of *key*; nothing if that may be done now."""
+
     def instances(self, objects: Objects) -> dict[str, Instances]:
         """Returns how to count what can serve each arm. An arm that is left out is taken as if nobody could."""
 
     def accepted(self, objects: Objects) -> Accepted:
         """Returns whether the controller has accepted *objects*; asked only if ``verify`` has L1."""
+
+
+class AtOnce:
+    """A kind whose objects are written one right after the other."""
+
+    def hold(self, objects: Objects, key: str, new: Obj | None) -> str:
+        return ''
 
 
 def check_ref(arm: Arm, known: t.Collection[str], endpoint: str) -> None:

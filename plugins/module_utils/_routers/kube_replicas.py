@@ -99,14 +99,9 @@ class ReplicasCodec:
 
     def encode(self, objects: Objects, split: Split, deadline_s: float | None = None) -> dict[str, Obj | None]:
         goal = self._goal(objects, split)
-        behind = self._behind(objects, goal)
-        changes: dict[str, int] = {}
-        for arm in self.arms:
-            has, wanted = self._replicas(objects, arm), goal.get(arm, 0)
-            if wanted > has or (wanted < has and not behind):
-                changes[arm] = wanted
-        return {_deployment(arm): _scaled(t.cast(Obj, objects[_deployment(arm)]), changes[arm])
-                for arm in sorted(changes, key=lambda arm: changes[arm] < self._replicas(objects, arm))}
+        moves = {arm: goal.get(arm, 0) - self._replicas(objects, arm) for arm in self.arms}
+        return {_deployment(arm): _scaled(t.cast(Obj, objects[_deployment(arm)]), goal.get(arm, 0))
+                for arm in sorted(moves, key=lambda arm: moves[arm] < 0) if moves[arm]}
 
     def _goal(self, objects: Objects, split: Split) -> dict[str, int]:
         if split.matches or split.sticky != 'none':
@@ -132,12 +127,11 @@ class ReplicasCodec:
                 return 'The %s of arm "%s" has %d of %d replicas ready' % (self._deployments[arm], arm, ready, wanted)
         return ''
 
-    def waiting(self, objects: Objects, split: Split) -> str:
-        """Returns what is waited for before the rest of *split* is written (``encode`` gives it then); nothing when all of it is."""
-        goal = self._goal(objects, split)
-        if all(self._replicas(objects, arm) == goal.get(arm, 0) for arm in self.arms):
+    def hold(self, objects: Objects, key: str, new: Obj | None) -> str:
+        """Returns what must be ready before *new* may be written in place of *key*; nothing when that may be done now."""
+        if key not in map(_deployment, self.arms) or _at(new, 'spec', 'replicas') >= (_at(objects.get(key), 'spec', 'replicas') or 0):
             return ''
-        return self._behind(objects, goal) or 'The rest of the replicas is not written yet'
+        return self._behind(objects, {arm: self._replicas(objects, arm) for arm in self.arms if _deployment(arm) != key})
 
     def instances(self, objects: Objects) -> dict[str, Instances]:
         found = {}

@@ -170,7 +170,7 @@ class KubeRouter:
             objects = await self._claimed(objects, record)
             await self._arm(objects, change, former)
         writes = self._plan.writes(objects, parsed(change.payload['split']), record, deadline_s)
-        await self._write(writes)
+        await self._write(writes, objects, self.deadline + (self.setup_s if change.lease_s else 0.0))
         after = await self._objects()
         self._check(writes, after)
         if not change.lease_s:
@@ -186,7 +186,7 @@ class KubeRouter:
         home = t.cast(Obj, objects[self._codec.home])
         claim = {**before, **{key: record[key] for key in ('rollout', 'by', 'since', 'rev')}}
         claim.pop('ended', None)
-        claimed = await self._write([Write(self._codec.home, home, annotated(home, self._plan.annotation, dumped(claim)))])
+        claimed = await self._write([Write(self._codec.home, home, annotated(home, self._plan.annotation, dumped(claim)))], objects)
         return {**objects, **claimed}
 
     async def _arm(self, objects: Objects, change: Change, former: str | None) -> None:
@@ -200,9 +200,20 @@ class KubeRouter:
             way_back=tuple(self._plan.deadman_requests(objects, change)), lease_s=t.cast(float, change.lease_s),
             image=self._where.lease_image, ready_s=self.setup_s))
 
-    async def _write(self, writes: t.Iterable[Write]) -> dict[str, Obj | None]:
-        """Writes one object after the other; returns them as the server has them then."""
-        return {write.key: await self._write_one(self._refs[write.key].ref, write) for write in writes}
+    async def _write(self, writes: t.Iterable[Write], objects: Objects, patience_s: float = 0.0) -> dict[str, Obj | None]:
+        """Writes one object after the other, each when its kind says that it may; returns them as the server has them then."""
+        loop = asyncio.get_running_loop()
+        written, end = {}, loop.time() + patience_s * 0.9
+        for write in writes:
+            while self._codec.hold(objects, write.key, write.new):
+                if loop.time() >= end:
+                    raise Refused('%s after %g s: nothing was scaled down.' % (
+                        self._codec.hold(objects, write.key, write.new), patience_s))
+                await asyncio.sleep(_POLL_S)
+                objects = await self._objects()
+            written[write.key] = await self._write_one(self._refs[write.key].ref, write)
+            objects = {**objects, **written}
+        return written
 
     async def _write_one(self, ref: Ref, write: Write) -> Obj | None:
         """Writes unless somebody else has; a change of the status alone is nobody's change."""
@@ -312,7 +323,7 @@ class KubeRouter:
                 self.service, self.name, seen.split.stable if seen.split else 'stable'))
         until = round(now_s + lease_s, 3)
         writes = self._plan.writes(objects, seen.split, dict(self._plan.record(objects), until=until), until)
-        self._check(writes, {**objects, **await self._write(writes)})
+        self._check(writes, {**objects, **await self._write(writes, objects)})
         return lease_s - (self._api.now() - now_s)
 
     # ---- evidence

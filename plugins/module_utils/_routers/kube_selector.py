@@ -22,13 +22,13 @@ from ansible_collections.progressive.delivery.plugins.module_utils._names import
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Arm, Capabilities
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import (
-    Accepted, Decoded, Instances, Objects, Wanted)
+    Accepted, AtOnce, Decoded, Instances, Objects, Wanted)
 from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, Split
 
 _SERVICE = 'service'
 
 
-class ServiceSelectorCodec:
+class ServiceSelectorCodec(AtOnce):
     """The codec of one Service."""
 
     home = _SERVICE

@@ -27,7 +27,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._routers.endp
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.istio_deadline import HEADER, STAMP, deadline
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.istio_rules import Destination, Rules
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import (
-    Accepted, Decoded, Instances, Objects, Wanted)
+    Accepted, AtOnce, Decoded, Instances, Objects, Wanted)
 from ansible_collections.progressive.delivery.plugins.module_utils._split import Split
 
 _GROUP = 'networking.istio.io'
@@ -61,7 +61,7 @@ def stamp_spec() -> Obj:
     return {'configPatches': patches}
 
 
-class VirtualServiceCodec:
+class VirtualServiceCodec(AtOnce):
     """The codec of one VirtualService."""
 
     home = _ROUTE
