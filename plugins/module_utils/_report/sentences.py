@@ -114,9 +114,12 @@ def _after_silence(told: Told) -> str:
 def why(told: Told) -> str:
     if told.outcome == r.PROMOTED:
         return 'Every stage that had to pass did.'
-    if told.end.get('reason'):
-        return told.end['reason']
-    stage = told.stage
+    stage, reason = told.stage, told.end.get('reason', '')
+    if told.back is not None and stage is not None and stage.reason and reason.startswith(stage.reason):
+        # What became of the traffic is said in the headline.
+        return stage.reason.rstrip('.') + '.'
+    if reason:
+        return reason
     if stage is not None and stage.reason and stage.verdict != 'pass':
         return stage.reason
     return '' if told.outcome == r.RUNNING else 'The journal does not say.'
