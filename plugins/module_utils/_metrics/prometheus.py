@@ -24,11 +24,11 @@ from urllib.parse import urlencode
 from ansible_collections.progressive.delivery.plugins.module_utils._duration import parse_duration
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, DeliveryError, Refused
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics import base, web
+from ansible_collections.progressive.delivery.plugins.module_utils._metrics.cumulative import SERIES_MAX, Counter
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name, check_token
 
 OPTIONS = ('url', 'queries', 'counts', 'window', 'timeout') + web.ACCESS_OPTIONS
 
-SERIES_MAX = 10_000
 _AT_ONCE = 8
 _QUERY_MAX = 10_000
 _METRIC = re.compile(r'[A-Za-z_][A-Za-z0-9_]{0,79}')
@@ -90,40 +90,11 @@ class Query:
 
 
 @dataclass
-class _Counter:
-    """The series of one cumulative expression over time."""
-
-    last: dict[tuple[tuple[str, str], ...], float] | None = None
-
-    def since(self, new: t.Mapping[tuple[tuple[str, str], ...], float], from_zero: bool) -> float | None:
-        """Returns what was counted since the call before; None when that cannot be told.
-
-        A series that went down began anew. One that is new began at 0 where *from_zero*, else it only sets the mark. A sum that
-        went down (a series without labels) does not tell which of its parts began anew.
-        """
-        old, kept = self.last, dict(self.last or {})
-        kept.update(new)
-        self.last = dict(new) if len(kept) > SERIES_MAX else kept
-        if old is None:
-            return sum(new.values()) if from_zero else None
-        if () in new and new[()] < old.get((), 0.0):
-            return None
-        total = 0.0
-        for labels, value in new.items():
-            before = old.get(labels)
-            if before is None:
-                total += value if from_zero else 0.0
-            else:
-                total += value - before if value >= before else value
-        return total
-
-
-@dataclass
 class _Pair:
     """``bad`` of ``total``, for one arm."""
 
-    bad: _Counter = field(default_factory=_Counter)
-    total: _Counter = field(default_factory=_Counter)
+    bad: Counter = field(default_factory=Counter)
+    total: Counter = field(default_factory=Counter)
     at: float | None = None
 
 
