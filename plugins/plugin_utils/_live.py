@@ -74,6 +74,11 @@ class Live:
             pass
 
 
+def terminal_columns() -> int:
+    """Returns the width of the terminal that ansible-playbook writes to, 0 where it writes to something else."""
+    return _columns(_open_parent(1))
+
+
 def _open_parent(number: int) -> int | None:
     try:
         return os.open('/proc/%d/fd/%d' % (os.getppid(), number), os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC)
