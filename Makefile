@@ -16,12 +16,18 @@ LAB := $(VENV)/bin/python lab/lab.py
 PLAYBOOK := $(VENV)/bin/ansible-playbook -i inventories/local
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export LAB_ROUTERS := $(ROUTER)
+# How many of a version's visits end in a conversion; one in ten, where it is not named.
+export LAB_CONVERSION ?= 5.1-a=0.13
 
-.PHONY: rollout rollback status lab lab-setup lab-down clean help
+.PHONY: rollout ab-test rollback status lab lab-setup lab-down clean help
 
 rollout: lab-setup ## the whole rollout against a fresh lab under load; CANDIDATE=errors, slow, crash or silent for a bad version, ROUTER=kubernetes or hybrid
 	@$(LAB) run --fresh --rate $(RATE) -- \
 		$(PLAYBOOK) playbooks/rollout.yml -e delivery_version=$(VERSION) -e lab_candidate=$(CANDIDATE) $(ARGS)
+
+ab-test: lab-setup ## an A/B test of two variants against a fresh lab under load, two minutes for a week; LAB_CONVERSION='5.1-a=0.13'
+	@command -v prometheus >/dev/null || scripts/apt prometheus
+	@$(LAB) run --fresh --rate $(RATE) --duration 240 -- scripts/ab-test $(PLAYBOOK) $(ARGS)
 
 rollback: venv ## all traffic of the lab back to the arm that was stable
 	@$(PLAYBOOK) playbooks/rollback.yml $(ARGS)
