@@ -44,6 +44,13 @@ class Cell:
         """Returns the same without the bakes that were stopped before the time counts from."""
         return Cell([peek for peek in self.peeks if peek is None or peek > 0])
 
+    def late_text(self) -> str:
+        """Times after the moment that the candidate turned bad; before them, the share that was stopped when it was still healthy."""
+        early = Cell([peek if peek is not None and peek <= 0 else None for peek in self.peeks])
+        after = self.after_begin()
+        text = after.times_text() if after.peeks else 'none left'
+        return text if early.share < 0.02 else '%s too early; %s' % (early.alarms_text(), text)
+
     def times_text(self) -> str:
         """Median and 90 % of those that were stopped, in seconds; the share before it where it is below 99 %."""
         stopped = Cell([peek for peek in self.peeks if peek is not None])
@@ -92,6 +99,8 @@ ALL_ROWS = [
     Row('F2 absolute 1 %', lambda history, rps: r.Bare(a=0, m=0.01, history=_known(rps)), ours=True),
 ]
 SHIPPED = 'F2 as shipped'
+OTHERS = ('last 10 s', '60 s', 'Kayenta Mann-Whitney, from 10')
+"""The rules of other rollout tools."""
 
 
 def rows_named(*names: str) -> list[Row]:
@@ -154,7 +163,7 @@ def bursts(rps: float, rate: float, sizes: t.Sequence[float], replicates: int, s
 def late(rps: float, replicates: int, seed: str) -> Table:
     """Table 5.3: the canary turns bad (0.1 % to 1 %) in the middle of the bake; times count from then, alarms before it as 0 or less."""
     table: Table = {}
-    rows = rows_named('exact', 'F1', "O'Brien", SHIPPED) + [
+    rows = rows_named(*OTHERS, 'exact', 'F1', "O'Brien", SHIPPED) + [
         Row('F2 without pocket', lambda history, rps: r.Bare(history=_known(rps), pocket=0))]
     for name, minute, rate in (('minute 15', 15, s.steady(HEALTHY)), ('minute 25', 25, s.steady(HEALTHY)),
                                ('minute 15, shared incident before', 15, s.incident(HEALTHY, 0.05, 300, 120))):
