@@ -36,6 +36,7 @@ CAPACITY_SPEC: dict[str, t.Any] = dict(
 CONSTRAINTS: dict[str, t.Any] = {'required_one_of': [('candidate', 'survivor')]}
 
 _TRIES = 4
+_POLICIES = ('Max', 'Min')
 
 
 def run_capacity(options: t.Mapping[str, t.Any], check_mode: bool = False, diff: bool = False) -> dict[str, t.Any]:
@@ -66,7 +67,7 @@ class _Task:
         candidate, survivor = found.get('candidate'), found.get('survivor')
         options = self._options
         if options['state'] == 'released':
-            return await self._release([one for one in found.values() if one.exists], check_mode, diff)
+            return await self._release(found, check_mode, diff)
         carries = options['carries'] if options.get('carries') is not None else survivor.ready if survivor else 0
         shortages = capacity.shortages(survivor, carries) if survivor else []
         if shortages and options['on_shortage'] == 'fail':
@@ -85,11 +86,10 @@ class _Task:
                 if not check_mode:
                     raise BadInput('%s is not there: deploy it first, or correct its name.' % self._namespace.where(candidate.name))
             else:
-                steps.append((candidate, capacity.scaling(candidate, need)))
-        if survivor and survivor.autoscaler and options['hold']:
-            # Without load it would shrink, and be too small for all of the traffic when that comes back.
-            least = min(carries, survivor.highest)
-            steps.append((survivor, capacity.Scaling(None, least if survivor.lowest < least else None)))
+                steps.append((candidate, capacity.scaling(candidate, need, options['hold'])))
+        if survivor and survivor.exists and options['hold']:
+            # With less load it would shrink, and be too small for all of the traffic when that comes back.
+            steps.append((survivor, capacity.scaling(survivor, 0)))
         return await self._carry_out([step for step in steps if step[1]], result, check_mode, diff)
 
     async def _carry_out(self, steps: t.Sequence[tuple[capacity.Workload, capacity.Scaling]], result: dict[str, t.Any],
@@ -98,29 +98,19 @@ class _Task:
         if diff and steps:
             result['diff'] = [{'before': _lines(one, None), 'after': _lines(one, change)} for one, change in steps]
         for one, change in steps if not check_mode else ():
-            if change.lowest is not None:
+            if change.hold is not None:
                 # First: the autoscaler would take new pods away again.
-                await self._edit(self._namespace.autoscaler_ref(t.cast(str, one.autoscaler)), _raise(change.lowest))
+                await self._edit(self._namespace.autoscaler_ref(t.cast(str, one.autoscaler)), _hold if change.hold else _let_go)
             if change.replicas is not None:
                 await self._edit(self._namespace.deployment_ref(one.name), _replicas(change.replicas))
-            self._write('scaled', one, change)
+            Journal(self._options.get('journal') or None, self._options.get('rollout')).write(
+                'capacity', namespace=self._options['namespace'], name=one.name, replicas_before=one.replicas,
+                replicas=one.replicas if change.replicas is None else change.replicas, autoscaler=one.autoscaler, hold=change.hold)
         return result
 
-    async def _release(self, found: t.Sequence[capacity.Workload], check_mode: bool, diff: bool) -> dict[str, t.Any]:
-        steps = []
-        for one in found:
-            scaler = await self._namespace.api.get(self._namespace.autoscaler_ref(one.autoscaler)) if one.autoscaler else None
-            before = annotation(scaler, capacity.HELD)
-            if before and before.isdigit():
-                steps.append((one, capacity.Scaling(None, int(before))))
-        result: dict[str, t.Any] = {'changed': bool(steps), **{
-            side: one.facts() for side, name in self._names.items() for one in found if one.name == name}}
-        if diff and steps:
-            result['diff'] = [{'before': _lines(one, None), 'after': _lines(one, change)} for one, change in steps]
-        for one, change in steps if not check_mode else ():
-            await self._edit(self._namespace.autoscaler_ref(t.cast(str, one.autoscaler)), _lower)
-            self._write('released', one, change)
-        return result
+    async def _release(self, found: t.Mapping[str, capacity.Workload], check_mode: bool, diff: bool) -> dict[str, t.Any]:
+        steps = [(one, capacity.Scaling(hold=False)) for one in found.values() if one.held]
+        return await self._carry_out(steps, {side: one.facts() for side, one in found.items()}, check_mode, diff)
 
     async def _edit(self, ref: t.Any, change: t.Callable[[Obj], Ops]) -> None:
         """Changes an object, once more from what it is now when somebody was faster."""
@@ -138,32 +128,33 @@ class _Task:
                 if not left:
                     raise
 
-    def _write(self, phase: str, one: capacity.Workload, change: capacity.Scaling) -> None:
-        Journal(self._options.get('journal') or None, self._options.get('rollout')).write(
-            'capacity', phase=phase, namespace=self._options['namespace'], name=one.name, replicas=change.replicas,
-            min_replicas=change.lowest, before={'replicas': one.replicas, 'min_replicas': one.lowest if one.autoscaler else None})
-
 
 def _replicas(count: int) -> t.Callable[[Obj], Ops]:
     return lambda now: [] if now['spec'].get('replicas', 1) >= count else [{'op': 'add', 'path': '/spec/replicas', 'value': count}]
 
 
-def _raise(lowest: int) -> t.Callable[[Obj], Ops]:
-    def ops(now: Obj) -> Ops:
-        before = now['spec'].get('minReplicas', 1)
-        if before >= lowest:
-            return []
-        kept = annotation(now, capacity.HELD) or str(before)  # The first of several raises knows what the user wants.
-        return [{'op': 'add', 'path': '/spec/minReplicas', 'value': lowest}, _notes(annotated(now, capacity.HELD, kept))]
-
-    return ops
-
-
-def _lower(now: Obj) -> Ops:
-    before = annotation(now, capacity.HELD)
-    if not before or not before.isdigit():
+def _hold(now: Obj) -> Ops:
+    before = capacity.scale_down(now)
+    if before == capacity.DISABLED:
         return []
-    return [{'op': 'add', 'path': '/spec/minReplicas', 'value': int(before)}, _notes(annotated(now, capacity.HELD, None))]
+    behavior = now['spec'].get('behavior')
+    new = dict(behavior or {})
+    new['scaleDown'] = dict(new.get('scaleDown') or {}, selectPolicy=capacity.DISABLED)
+    # What an earlier hold has kept is what the user wants.
+    kept = annotation(now, capacity.HELD) or (before if behavior else capacity.NO_BEHAVIOR)
+    return [{'op': 'add', 'path': '/spec/behavior', 'value': new}, _notes(annotated(now, capacity.HELD, kept))]
+
+
+def _let_go(now: Obj) -> Ops:
+    before = annotation(now, capacity.HELD)
+    if before is None:
+        return []
+    notes = _notes(annotated(now, capacity.HELD, None))
+    if capacity.scale_down(now) != capacity.DISABLED:
+        return [notes]  # Somebody has set it since.
+    if before == capacity.NO_BEHAVIOR:
+        return [{'op': 'remove', 'path': '/spec/behavior'}, notes]
+    return [{'op': 'replace', 'path': '/spec/behavior/scaleDown/selectPolicy', 'value': before if before in _POLICIES else 'Max'}, notes]
 
 
 def _notes(obj: Obj) -> dict[str, t.Any]:
@@ -172,5 +163,6 @@ def _notes(obj: Obj) -> dict[str, t.Any]:
 
 def _lines(one: capacity.Workload, change: capacity.Scaling | None) -> str:
     replicas = change.replicas if change and change.replicas is not None else one.replicas
-    lowest = change.lowest if change and change.lowest is not None else one.lowest
-    return 'Deployment %s: %d replicas%s\n' % (one.name, replicas, ', minReplicas %d' % lowest if one.autoscaler else '')
+    shrinks = not change.hold if change and change.hold is not None else one.shrinks
+    return 'Deployment %s: %d replicas%s\n' % (one.name, replicas, '' if not one.autoscaler else ', autoscaler %s scale down' % (
+        'may' if shrinks else 'may not'))

@@ -15,8 +15,9 @@ description:
   - Scales the candidate to the pods that its next share needs, before the share moves. Never scales down.
   - Checks the survivor, that is the Deployment that gets all of the traffic when the candidate is taken out - its ready pods, the maximum
     of its HorizontalPodAutoscaler, its PodDisruptionBudget.
-  - An autoscaler would take pods without load away again. Its C(minReplicas) is raised meanwhile; what it was is kept in an
-    annotation of the autoscaler, and O(state=released) restores it.
+  - An autoscaler would take pods with little load away again, and the stable version would be too small when its traffic comes back.
+    So both are kept from scaling down meanwhile (C(behavior.scaleDown.selectPolicy)); what was set before is kept in an annotation of
+    the autoscaler, and O(state=released) restores it. They may scale up as ever.
   - Does not wait for the pods. That is what M(progressive.delivery.workload_status) does.
 extends_documentation_fragment:
   - progressive.delivery.workload
@@ -39,7 +40,7 @@ options:
     description:
       - V(ready) checks and scales.
       - V(checked) only checks.
-      - V(released) gives the autoscalers back their own C(minReplicas).
+      - V(released) lets the autoscalers scale down again.
     type: str
     choices: [ready, checked, released]
     default: ready
@@ -67,7 +68,7 @@ options:
     description: How many pods carry all of the traffic. Without it, as many as the survivor has ready now.
     type: int
   hold:
-    description: Whether the survivor's autoscaler must not shrink it below O(carries) meanwhile.
+    description: Whether autoscalers are kept from scaling down until O(state=released).
     type: bool
     default: true
   on_shortage:
@@ -88,7 +89,7 @@ EXAMPLES = r"""
     share: 20%
     headroom: 1.2
 
-- name: Let the autoscalers do what they did before
+- name: Let the autoscalers scale down again
   progressive.delivery.workload_capacity:
     namespace: shop
     candidate: shop-green
@@ -137,7 +138,7 @@ candidate:
       description: The most that the autoscaler may set.
       type: int
     held:
-      description: Whether C(min_replicas) is what a rollout has set and O(state=released) takes back.
+      description: Whether a rollout keeps the autoscaler from scaling down, which O(state=released) ends.
       type: bool
     disruption_budget:
       description: Name of its PodDisruptionBudget.

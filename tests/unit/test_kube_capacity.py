@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -53,23 +54,22 @@ def test_a_bad_headroom_is_refused(value):
 
 
 plain = st.builds(Workload, st.just('shop'), st.just(True), replicas=pods, ready=pods)
-scaled = st.builds(Workload, st.just('shop'), st.just(True), replicas=pods, ready=pods, autoscaler=st.just('shop'), lowest=pods,
-                   highest=st.just(5000))
+scaled = st.builds(Workload, st.just('shop'), st.just(True), replicas=pods, ready=pods, autoscaler=st.just('shop'), highest=st.just(5000),
+                   shrinks=st.booleans())
 
 
-@given(st.one_of(plain, scaled), pods)
-def test_scaling_goes_up_only_and_far_enough_and_once(now, need):
-    change = scaling(now, need)
-    after = Workload('shop', True, now.replicas if change.replicas is None else change.replicas, 0, now.autoscaler,
-                     now.lowest if change.lowest is None else change.lowest, now.highest)
-    assert after.replicas >= max(now.replicas, need) or (after.replicas == now.replicas >= need)
-    assert not now.autoscaler or after.lowest >= max(now.lowest, need)
-    assert not scaling(after, need)
+@given(st.one_of(plain, scaled), pods, st.booleans())
+def test_scaling_goes_up_only_and_far_enough_and_once(now, need, hold):
+    change = scaling(now, need, hold)
+    after = replace(now, replicas=now.replicas if change.replicas is None else change.replicas, shrinks=now.shrinks and not change.hold)
+    assert after.replicas == max(now.replicas, need)
+    assert after.shrinks == (now.shrinks and not hold)
+    assert not scaling(after, need, hold)
 
 
 def test_an_autoscaler_that_may_not_go_that_far_is_named():
-    now = Workload('shop', True, 2, 2, 'shop-hpa', 2, 4)
-    assert scaling(now, 4) == Scaling(4, 4)
+    now = Workload('shop', True, 2, 2, 'shop-hpa', 2, 4, shrinks=True)
+    assert scaling(now, 4) == Scaling(4, True)
     with pytest.raises(BadInput, match='"shop-hpa" of Deployment "shop" may not go above 4 pods, but 5'):
         scaling(now, 5)
 
@@ -96,6 +96,7 @@ def test_what_belongs_to_a_deployment_is_found_by_reference_and_by_labels():
     assert (found.autoscaler, found.lowest, found.highest, found.budget, found.healthy, found.wanted_healthy) == ('c', 2, 6, 'y', 1, 2)
     assert workload('shop', None, 0, scalers, budgets) == Workload('shop', False)
     alone = workload('shop', deployment({'arm': 'red'}, 5), 4, [], budgets)
+    assert found.shrinks and not found.held
     assert (alone.replicas, alone.ready, alone.autoscaler, alone.budget, alone.healthy) == (5, 4, None, None, None)
 
 

@@ -18,8 +18,11 @@ from ansible_collections.progressive.delivery.plugins.module_utils._errors impor
 from ansible_collections.progressive.delivery.plugins.module_utils._kube.objects import Obj, annotation
 from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL
 
-HELD = 'progressive.delivery/min-replicas'
-"""Annotation of an autoscaler: the minReplicas that it had before a rollout raised them."""
+HELD = 'progressive.delivery/scale-down'
+"""Annotation of an autoscaler that a rollout keeps from scaling down: its behavior.scaleDown.selectPolicy before."""
+NO_BEHAVIOR = 'default'
+"""Value of that annotation where the autoscaler had no ``behavior`` at all."""
+DISABLED = 'Disabled'
 _NUMBER = re.compile(r'(\d{1,6}(?:\.\d{1,6})?)\s*(%?)')
 
 
@@ -48,8 +51,10 @@ class Workload:
     autoscaler: str | None = None
     lowest: int = 0
     highest: int = 0
+    shrinks: bool = False
+    """Whether the autoscaler may take pods away."""
     held: bool = False
-    """Whether *lowest* is a rollout's, and not what the user wants."""
+    """Whether it may not because of a rollout."""
     healthy: int | None = None
     """Pods that its PodDisruptionBudget counts as healthy, and below that those that it wants; None without one."""
     wanted_healthy: int = 0
@@ -73,8 +78,14 @@ def workload(name: str, deployment: Obj | None, ready: int, autoscalers: t.Itera
     return Workload(
         name, True, deployment['spec'].get('replicas', 1), ready,
         autoscaler=scaler and scaler['metadata']['name'], lowest=scaler['spec'].get('minReplicas', 1) if scaler else 0,
-        highest=scaler['spec']['maxReplicas'] if scaler else 0, held=annotation(scaler, HELD) is not None,
+        highest=scaler['spec']['maxReplicas'] if scaler else 0,
+        shrinks=scaler is not None and scale_down(scaler) != DISABLED, held=annotation(scaler, HELD) is not None,
         budget=budget and budget['metadata']['name'], healthy=status.get('currentHealthy'), wanted_healthy=status.get('desiredHealthy', 0))
+
+
+def scale_down(scaler: Obj) -> str:
+    """Returns the policy by which an autoscaler takes pods away (API reference, type HPAScalingRules)."""
+    return ((scaler['spec'].get('behavior') or {}).get('scaleDown') or {}).get('selectPolicy') or 'Max'
 
 
 def selects(selector: Obj | None, labels: t.Mapping[str, str]) -> bool:
@@ -93,25 +104,25 @@ def selects(selector: Obj | None, labels: t.Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True)
 class Scaling:
-    """What to set so that a workload has enough pods and keeps them; None leaves it as it is."""
+    """What to change so that a workload has enough pods and keeps them. *replicas* None leaves them as they are."""
 
-    replicas: int | None
-    lowest: int | None
+    replicas: int | None = None
+    hold: bool | None = None
+    """Whether to keep the autoscaler from taking pods away (True), or to let it again (False)."""
 
     def __bool__(self) -> bool:
-        return self.replicas is not None or self.lowest is not None
+        return self.replicas is not None or self.hold is not None
 
 
-def scaling(now: Workload, need: int) -> Scaling:
+def scaling(now: Workload, need: int, hold: bool = True) -> Scaling:
     """Returns how to bring *now* to *need* pods: only ever up.
 
-    An autoscaler would take pods without load away again, so its minimum goes up as well. It leaves a workload of 0 replicas
-    alone, so replicas are set, too. Raises BadInput when its maximum is lower than that.
+    With *hold*, an autoscaler may not take pods without load away again. Raises BadInput when its maximum is lower than *need*.
     """
     if now.autoscaler and now.highest < need:
         raise BadInput('The autoscaler "%s" of Deployment "%s" may not go above %d pods, but %d are needed: raise its maxReplicas.' % (
             now.autoscaler, now.name, now.highest, need))
-    return Scaling(need if now.replicas < need else None, need if now.autoscaler and now.lowest < need else None)
+    return Scaling(need if now.replicas < need else None, True if hold and now.shrinks else None)
 
 
 def shortages(survivor: Workload, carries: int) -> list[str]:
