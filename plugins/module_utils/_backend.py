@@ -21,7 +21,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._haproxy.serv
 from ansible_collections.progressive.delivery.plugins.module_utils._haproxy.site import Site
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import (
-    ENDPOINTS_OPTION, Endpoint, parse_arms, parse_endpoints)
+    ENDPOINTS_OPTION, KUBE_ROUTERS, Endpoint, haproxy_endpoints, parse_arms, parse_endpoints)
 
 T = t.TypeVar('T')
 
@@ -57,8 +57,15 @@ _GRACE_S = 15.0
 
 
 def plain_endpoints(raw: t.Sequence[t.Mapping[str, t.Any]]) -> list[Endpoint]:
-    """Returns the endpoints of a task that needs no split of traffic, so that one without a map will do."""
-    return parse_endpoints([dict(item, router='haproxy_weights') if not item.get('map') else item for item in raw])
+    """Returns the endpoints of a task that needs no split of traffic, so that one without a map will do. Routes of a cluster are left out.
+
+    Raises BadInput when none is left.
+    """
+    found = haproxy_endpoints(parse_endpoints([
+        dict(item, router='haproxy_weights') if not item.get('map') and item.get('router') not in KUBE_ROUTERS else item for item in raw]))
+    if not found:
+        raise BadInput('None of the endpoints is an HAProxy process: servers and backends are HAProxy\'s; name one with "socket".')
+    return found
 
 
 def run_backend(options: t.Mapping[str, t.Any], check_mode: bool = False, diff: bool = False,

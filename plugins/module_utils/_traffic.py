@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.progressive.delivery.plugins.module_utils import _fleet
 from ansible_collections.progressive.delivery.plugins.module_utils._duration import format_duration, parse_duration
-from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Conflict, DeliveryError, Refused
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Conflict, DeliveryError, Refused, Unsupported
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal
 from ansible_collections.progressive.delivery.plugins.module_utils._lease import back_report, take_back
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name, check_token, clean_token
@@ -101,6 +101,10 @@ class _Task:
         self._check_given()
         before = await self._read()
         desired = self._desired(before, lease_s)
+        for router in self.routers:
+            if self.options['verify'] == 'L3' and 'L3' not in router.capabilities().verify:
+                raise Unsupported('%s cannot show the shares by its traffic (L3): nothing there counts requests; ask for L2, which is '
+                                  'what it has at most.' % router.name)
         changes = self._plan(before, lambda router: router.plan(before[router.name], desired))
         expected = {name: self.router[name].expected(seen, changes[name]) if name in changes else seen for name, seen in before.items()}
         backs = {name: self.router[name].way_back(seen) for name, seen in expected.items()}
@@ -252,7 +256,11 @@ class _Task:
     # ---- what all share
 
     async def _read(self) -> dict[str, Observed]:
-        outcomes = await _fleet.each(self.routers, lambda router: router.read())
+        async def read(router: Router) -> Observed:
+            seen = await router.read()
+            return replace(seen, problems=await router.lacking(seen) + seen.problems)
+
+        outcomes = await _fleet.each(self.routers, read)
         _fleet.raise_errors(outcomes)
         return _fleet.values(outcomes)
 

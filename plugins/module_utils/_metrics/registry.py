@@ -16,7 +16,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._metrics impo
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.base import Source
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.haproxy import HaproxySource
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name
-from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import parse_arms, parse_endpoints
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import haproxy_endpoints, parse_arms, parse_endpoints
 
 ROUTER = 'router'
 """Name of the source that the endpoints themselves are."""
@@ -80,6 +80,7 @@ def build_sources(service: str, arms: t.Mapping[str, t.Any], endpoints: t.Sequen
         raise BadInput('The sources must be a dictionary of names and options.')
     scope = Scope(check_name('service', service), arms, dict(versions or {}))
     built: list[Source] = []
-    if endpoints:
-        built.append(HaproxySource(ROUTER, parse_endpoints(endpoints), lambda endpoint: parse_arms(arms, endpoint)))
+    processes = haproxy_endpoints(parse_endpoints(endpoints)) if endpoints else []
+    if processes:
+        built.append(HaproxySource(ROUTER, processes, lambda endpoint: parse_arms(arms, endpoint)))
     return built + [build(name, options, scope) for name, options in sources.items()]

@@ -185,6 +185,9 @@ class Router(t.Protocol):
     async def read(self) -> Observed:
         """Returns what the endpoint has now."""
 
+    async def lacking(self, observed: Observed) -> tuple[str, ...]:
+        """Returns sentences on permissions that a change needs and that are not there. A way back asks for none: it tries."""
+
     def plan(self, observed: Observed, desired: Desired) -> Change | None:
         """Returns the write that leads to *desired*, None when it is there already. Pure.
 

@@ -129,6 +129,11 @@ def parse_endpoints(raw: t.Sequence[t.Mapping[str, t.Any]]) -> list[Endpoint]:
     return endpoints
 
 
+def haproxy_endpoints(endpoints: t.Iterable[Endpoint]) -> list[Endpoint]:
+    """Returns those that are processes of HAProxy."""
+    return [endpoint for endpoint in endpoints if endpoint.address]
+
+
 def _parse_endpoint(raw: t.Mapping[str, t.Any]) -> Endpoint:
     if not isinstance(raw, t.Mapping):
         raise BadInput('The endpoint %r is not understood: give name and socket.' % (raw,))

@@ -52,6 +52,9 @@ class HaproxyMap:
         return Capabilities(arms=self.endpoint.slots + 1, unit='0.01 %', matches=self.endpoint.matches,
                             sticky=('none', 'hash') if self.endpoint.sticky else ('none',), verify=('L0', 'L2', 'L3'), native_lease=True)
 
+    async def lacking(self, observed: Observed) -> tuple[str, ...]:
+        return ()
+
     def plan(self, observed: Observed, desired: Desired) -> Change | None:
         return self._plan.plan(observed, desired)
 

@@ -57,6 +57,9 @@ class HaproxyWeights:
         return Capabilities(arms=len(self.arms), unit='a weight of 0 to 256 a server', matches=(), sticky=('none',),
                             verify=('L0', 'L2', 'L3'), native_lease=False)
 
+    async def lacking(self, observed: Observed) -> tuple[str, ...]:
+        return ()
+
     def plan(self, observed: Observed, desired: Desired) -> Change | None:
         return self._plan.plan(observed, desired)
 
