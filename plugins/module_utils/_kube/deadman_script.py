@@ -193,8 +193,11 @@ def prove(api: t.Any, plan: dict[str, t.Any]) -> str:
         if status not in (200, 404):
             return 'reading %s: %s' % (guard['path'], told(status, answer))
     for one in plan['requests']:
-        path = one['path'] + ('&' if '?' in one['path'] else '?') + 'dryRun=All'
-        status, answer = api.request(one['method'], path, one.get('body'), one.get('content_type'))
+        path, body = one['path'] + ('&' if '?' in one['path'] else '?') + 'dryRun=All', one.get('body')
+        if one['method'] == 'DELETE':
+            # A DELETE that has a body is judged by the options in it; those of its address are not looked at then.
+            body = dict(body or {}, dryRun=['All'])
+        status, answer = api.request(one['method'], path, body, one.get('content_type'))
         if not (200 <= status < 300 or status in (404, 409) or _test_failed(status, answer)):
             return '%s %s: %s' % (one['method'], one['path'], told(status, answer))
     return ''
