@@ -38,8 +38,7 @@ class ActionModule(DeliveryAction):
                 report = files.load(path)
             except DeliveryError as exc:
                 problem = str(exc)
-        info = {key: value for key, value in options['info'].items() if key != 'failed'} or None
-        told = _status.status({'service': options['service'], **info} if info else {'service': options['service']}, report, time.time(), problem)
+        told = _status.status({**options['info'], 'service': options['service']}, report, time.time(), problem)
         if options['output'] == 'json':
             text = json.dumps(told, ensure_ascii=False)
         else:
