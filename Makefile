@@ -19,7 +19,7 @@ export LAB_ROUTERS := $(ROUTER)
 # How many of a version's visits end in a conversion; one in ten, where it is not named.
 export LAB_CONVERSION ?= 5.1-a=0.13
 
-.PHONY: rollout ab-test rollback status lab lab-setup lab-down clean help
+.PHONY: rollout ab-test rollback status watch lab lab-setup lab-down clean help
 
 rollout: lab-setup ## the whole rollout against a fresh lab under load; CANDIDATE=errors, slow, crash or silent for a bad version, ROUTER=kubernetes or hybrid
 	@$(LAB) run --fresh --rate $(RATE) -- \
@@ -35,6 +35,9 @@ rollback: venv ## all traffic of the lab back to the arm that was stable
 status: venv ## who receives the lab's traffic, and what runs
 	@$(PLAYBOOK) playbooks/status.yml $(ARGS)
 	@$(LAB) status
+
+watch: venv ## the lab's rollout on one screen while it runs (in a second terminal)
+	@$(LAB) watch
 
 lab: lab-setup ## start the lab afresh: HAProxy, version 5.0 on blue, Prometheus; it stops by itself after 30 minutes
 	@$(LAB) up

@@ -22,6 +22,7 @@ import kube
 import load
 import result
 import stack
+import watch
 from layout import LabError, Layout
 
 
@@ -134,6 +135,10 @@ def status(lab: Layout, options: argparse.Namespace) -> int:
     return 0
 
 
+def watch_rollout(lab: Layout, options: argparse.Namespace) -> int:
+    return watch.watch(lab, options.patience)
+
+
 def main(words: t.Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog='lab.py', description=__doc__)
     commands = parser.add_subparsers(dest='name', required=True)
@@ -150,6 +155,8 @@ def main(words: t.Sequence[str] | None = None) -> int:
     of_the_lab(command('up', up, 'start the lab afresh: HAProxy, the stable arm, Prometheus where it is installed'))
     command('down', down, 'stop everything of the lab')
     command('status', status, 'what runs')
+    sub = command('watch', watch_rollout, 'the rollout on one screen, until it ends')
+    sub.add_argument('--patience', type=float, default=600, help='seconds to wait for a rollout to begin (default 600)')
     command('setup', setup, 'build the load generator')
     sub = command('expire', expire, 'stop the lab after a time')
     sub.add_argument('--after', type=float, required=True)
