@@ -104,7 +104,8 @@ class Narrator:
             '%s, %s at least.' % (' → '.join('%s %s' % (stage['arm'], format_share(stage['share_bp'])) for stage in stages) or 'No stages',
                                   format_duration(planned)),
             [('Version', '%s → %s' % (event.get('previous_version') or '?', event.get('version'))),
-             ('Strategy', str(event.get('strategy'))), ('Stable', str(event.get('stable'))), ('By', str(event.get('by'))), ('Rollout', str(event.get('rollout')))])]
+             ('Strategy', str(event.get('strategy'))),
+             ('Stable', str(event.get('stable'))), ('By', str(event.get('by'))), ('Rollout', str(event.get('rollout')))])]
 
     def _on_stage_started(self, event: Event) -> list[Notice]:
         self._stage, self._seen = dict(event), {}

@@ -30,8 +30,8 @@ attributes:
 options:
   state:
     description:
-      - V(checked) refuses channels that are not understood; V(started) starts the process; V(awaited) waits for its end, at most O(timeout),
-        and warns of channels that were not told; V(announced) sends one notice that no journal tells of.
+      - V(checked) refuses channels that are not understood; V(started) starts the process; V(awaited) waits for its end, at most
+        O(timeout), and warns of channels that were not told; V(announced) sends one notice that no journal tells of.
       - V(recorded) and V(told) are for the playbook that sends a notice.
     type: str
     required: true
