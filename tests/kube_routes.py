@@ -14,6 +14,7 @@ import typing as t
 
 from ansible_collections.progressive.delivery.plugins.module_utils._traffic import TRAFFIC_SPEC, run
 from ansible_collections.progressive.delivery.plugins.module_utils._traffic_info import INFO_SPEC, run_info
+from deadman_lab import Jobs
 from kube_api import ApiError
 from traffic_lab import validated
 
@@ -29,8 +30,8 @@ class Asks(t.Protocol):
 class Routes:
     """One namespace. *endpoint* is what all endpoints have besides kubeconfig and namespace; *arms* the service's."""
 
-    def __init__(self, api: Asks, namespace: str, endpoint: Obj, arms: Obj, kubeconfig: str | None = None) -> None:
-        self.api, self.namespace, self.arms = api, namespace, arms
+    def __init__(self, api: Asks, namespace: str, endpoint: Obj, arms: Obj, kubeconfig: str | None = None, jobs: Jobs | None = None) -> None:
+        self.api, self.namespace, self.arms, self.jobs = api, namespace, arms, jobs
         self.endpoint = {'name': 'route', 'kubeconfig': kubeconfig or api.kubeconfig, 'namespace': namespace, **endpoint}
 
     def options(self, **options: t.Any) -> Obj:
@@ -38,7 +39,18 @@ class Routes:
 
     def do(self, check: bool = False, **options: t.Any) -> Obj:
         """Runs the task traffic_weight. Raises DeliveryError."""
-        return asyncio.run(run(validated(TRAFFIC_SPEC, self.options(**options)), check))
+        return self.run(run(validated(TRAFFIC_SPEC, self.options(**options)), check))
+
+    def run(self, work: t.Coroutine[t.Any, t.Any, t.Any]) -> t.Any:
+        """Does *work*, while somebody starts the Jobs that it makes, if the server itself cannot."""
+        async def both() -> t.Any:
+            task = asyncio.ensure_future(work)
+            while not task.done():
+                if self.jobs:
+                    await asyncio.get_running_loop().run_in_executor(None, self.jobs.look)
+                await asyncio.wait([task], timeout=0.05)
+            return await task
+        return asyncio.run(both())
 
     def look(self, **options: t.Any) -> Obj:
         """Runs traffic_weight_info and returns what it says of the endpoint."""
