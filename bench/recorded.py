@@ -77,7 +77,8 @@ class Rows:
         }
 
 
-def stopped(seconds: t.Sequence[s.ArmsBlock], rollouts: int, seed: str, length: int = BAKE_S, sick: float = 0.0) -> dict[str, list[int | None]]:
+def stopped(seconds: t.Sequence[s.ArmsBlock], rollouts: int, seed: str, length: int = BAKE_S,
+            sick: float = 0.0) -> dict[str, list[int | None]]:
     """Returns, for each rule, the second at which each rollout was stopped, None where it was not."""
     found: dict[str, list[int | None]] = {}
     for number in range(rollouts):

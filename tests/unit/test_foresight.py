@@ -94,8 +94,9 @@ def test_what_is_wrong_with_a_later_stage_names_it():
     stages[1]['conditions'] = [{**ERRORS, 'metric': 'nope'}]
     options = {key: spec.get('default') for key, spec in _foresight.GATE_PLAN_SPEC.items()}
     options.update(service='shop', arms={'blue': {}, 'canary': {}}, stable='blue', endpoints=[SOCKET], stages=stages)
-    with mock.patch.object(_gate, 'build_sources', lambda *args: [Stable()]), pytest.raises(BadInput, match=r'^In stage 2 \(canary 20 %\): '):
-        _foresight.run(options)
+    with mock.patch.object(_gate, 'build_sources', lambda *args: [Stable()]):
+        with pytest.raises(BadInput, match=r'^In stage 2 \(canary 20 %\): '):
+            _foresight.run(options)
     del stages[0]['bake_s']
     with pytest.raises(BadInput, match="no 'bake_s'"):
         asyncio.run(_foresight.foresee(_foresight.read_gates(options), 1.0))
