@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from layout import STABLE_ARM, LabError, Layout
+from layout import SERVICE, STABLE_ARM, LabError, Layout
 
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / 'cluster'))
@@ -29,6 +29,8 @@ ROUTES = {'httproute': 'traefik', 'ingress': 'traefik', 'virtualservice': 'istio
 RECEIVED = '/var/lib/lab-received'
 """Where a pod writes what it received: the node's directory of this name, one below it for each namespace."""
 PORT = 80
+# The Service of an arm, as roles/kubernetes_workload names it.
+STABLE_SERVICE = '%s-%s' % (SERVICE, STABLE_ARM)
 
 
 def used(lab: Layout) -> bool:
@@ -100,14 +102,14 @@ def _objects(lab: Layout) -> list[dict]:
     routes = {
         'httproute': made('HTTPRoute', 'gateway.networking.k8s.io/v1', 'shop', spec={
             'parentRefs': [{'name': 'public', 'namespace': 'traefik'}], 'hostnames': ['*.' + lab.domain('httproute')],
-            'rules': [{'backendRefs': [{'name': STABLE_ARM, 'port': PORT}]}]}),
+            'rules': [{'backendRefs': [{'name': STABLE_SERVICE, 'port': PORT}]}]}),
         'virtualservice': made('VirtualService', 'networking.istio.io/v1', 'shop', spec={
             'hosts': ['*.' + lab.domain('virtualservice')], 'gateways': ['istio-system/public'],
-            'http': [{'name': 'shop', 'route': [{'destination': {'host': STABLE_ARM, 'port': {'number': PORT}}}]}]}),
+            'http': [{'name': 'shop', 'route': [{'destination': {'host': STABLE_SERVICE, 'port': {'number': PORT}}}]}]}),
         'ingress': made('Ingress', 'networking.k8s.io/v1', 'shop', spec={
             'ingressClassName': 'nginx', 'rules': [{'host': '*.' + lab.domain('ingress'), 'http': {'paths': [{
                 'path': '/', 'pathType': 'Prefix',
-                'backend': {'service': {'name': STABLE_ARM, 'port': {'number': PORT}}}}]}}]}),
+                'backend': {'service': {'name': STABLE_SERVICE, 'port': {'number': PORT}}}}]}}]}),
     }
     return [namespace, *(route for router, route in routes.items() if router in lab.routers)]
 
