@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 
 import pytest
 
+from ansible_collections.progressive.delivery.plugins.module_utils._analysis._eprocess import Counts
+from ansible_collections.progressive.delivery.plugins.module_utils._analysis._sequential import ArmsBlock, Question, SequentialState
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import Conflict, DeliveryError
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal, iso, read_journal
 from ansible_collections.progressive.delivery.plugins.module_utils._lock import Lock, holder_for
@@ -156,6 +159,35 @@ def test_the_summary_of_a_rolled_back_rollout_says_all_of_it():
     for part in ('ROLLED BACK', '5.0 → 5.1', '5 %', '5.12 %', '24', '80 ms', 'Journal: /j.jsonl', '0.02 s after the verdict'):
         assert part in text
     assert text.rstrip().splitlines()[-1].endswith('24 of 120 requests failed, limit 0.5 %.')
+
+
+def sequential(blocks):
+    state = SequentialState([Question('errors against stable', margin=0.001, pass_margin=0.005)])
+    for block in blocks:
+        state.update({'errors against stable': ArmsBlock(Counts(*block), 10.0)})
+    return state.judgement('errors against stable').as_dict()
+
+
+def test_the_summary_says_in_plain_words_what_was_proven_and_what_was_not():
+    open_one = sequential([(1, 950, 0, 50)] * 4)
+    told = events()
+    told[-1].update(verdict='pass', reason='x', conditions=[{'name': 'errors', 'verdict': 'pass', 'reason': 'x'}, open_one])
+    line = next(line for line in render(summarize(told)).splitlines() if line.startswith('  1. canary 5 %: '))
+    assert re.fullmatch(r'  1\. canary 5 %: passed on errors; errors against stable: canary 0 % errors against 0\.11 %, '
+                        r'at most 0\.21 % allowed: harm neither proven \([\d.]+ of 20\) nor excluded \([\d.]+ of 20\)', line), line
+    proof = sequential([(1, 950, 0, 50)] * 4 + [(1, 950, 9, 50)] * 2)
+    told[-1].update(verdict='fail', reason=proof['reason'], conditions=[proof])
+    text = render(summarize(told + [{'event': 'rollout_finished', 'ts': 110.5, 'outcome': 'rolled_back', 'reason': proof['reason']}]))
+    why = (r'canary \d+(\.\d)? % errors against 0\.11 %, at most 0\.21 % allowed: \S+( a million)? times more likely harmful '
+           r'than not, limit 20')
+    assert re.search('  1. canary 5 %: ' + why, text) and re.search('ROLLED BACK: ' + why, text), text
+
+
+def test_the_summary_says_who_was_asked_and_said_what():
+    asked = {'event': 'answered', 'ts': 108.0, 'stage': 'canary 5 %', 'text': 'Quiet?', 'answer': 'go', 'by': 'ann', 'reason': 'no calls',
+             'seconds': 12.0}
+    assert '  canary 5 % was asked "Quiet?": go by ann after 12 s (no calls)' in render(summarize(events(asked)))
+    assert '"Quiet?": no answer in 12 s' in render(summarize(events({**asked, 'answer': None, 'by': None, 'reason': None})))
 
 
 def test_a_rollout_that_ended_without_a_word_is_said_to_be_so():
