@@ -28,10 +28,11 @@ def cluster():
 def spec(cluster):
     """A route of a namespace of its own; only its annotation says whose it is, so it needs no data plane."""
     with cluster.namespace() as name:
+        arms = [{'name': arm, 'port': 80, 'weight': weight} for arm, weight in (('blue', 80), ('green', 20))]
         cluster.kubectl('label', 'namespace', name, 'pod-security.kubernetes.io/enforce=restricted')
         cluster.apply({'apiVersion': 'gateway.networking.k8s.io/v1', 'kind': 'HTTPRoute', 'metadata': {
             'name': 'shop', 'namespace': name, 'annotations': {'progressive.delivery/shop': '{"rollout":"r1"}'}},
-            'spec': {'rules': [{'backendRefs': [{'name': 'blue', 'port': 80, 'weight': 80}, {'name': 'green', 'port': 80, 'weight': 20}]}]}})
+            'spec': {'rules': [{'backendRefs': arms}]}})
         route = Ref('gateway.networking.k8s.io', 'v1', 'httproutes', name, 'shop')
         yield DeadmanSpec(
             service='shop', endpoint='kube1', rollout='r1', resource=route, lease_s=3, image=cluster.facts.service_image, ready_s=60,
