@@ -81,7 +81,7 @@ class Playbook:
 
     def said(self, text):
         wait_for(lambda: text in self.text or self.process.poll() is not None, '"%s"; it said: %s' % (text, self.text), 40)
-        assert text in self.text
+        assert text in self.text, self.text
         return self
 
     def kill(self, number):

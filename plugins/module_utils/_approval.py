@@ -96,7 +96,7 @@ class Terminal(t.Protocol):
         """Gets ready, forgetting what was typed before; returns whether there is a terminal."""
 
     def read(self) -> str | None:
-        """Returns a line that was typed meanwhile, None when there is none. Never waits."""
+        """Returns a line that was typed meanwhile, None when there is none. Never waits, so whoever stops the terminal holds up nothing."""
 
     def close(self) -> None:
         """Gives the terminal back."""
@@ -181,7 +181,7 @@ async def await_answer(number: int, approval: Approval, tail: Tail | None, termi
                        tell: t.Callable[[str], None]) -> Answer:
     """Waits for the first answer to question *number* that may be given, from the journal's *tail* or from *terminal*, where *by* types.
 
-    *tell* says why an answer does not count. Without either it waits until it is cancelled.
+    *tell* says why an answer does not count; an empty text asks it to show how things go. Without either it waits until it is cancelled.
     """
     ways = []
     if tail:
@@ -218,6 +218,9 @@ async def _typed(approval: Approval, terminal: Terminal, by: str, tell: t.Callab
         line = terminal.read()
         if line is None:
             await asyncio.sleep(_LOOK_S)
+            continue
+        if not line:
+            tell('')
             continue
         try:
             answer = read_typed(line, by)

@@ -34,8 +34,8 @@ class Live:
         self._last = ''
 
     def show(self, progress: Progress | str) -> None:
-        """Shows the progress, or a sentence that stays above it."""
-        text = progress if isinstance(progress, str) else line(progress)
+        """Shows the progress, or a sentence that stays above it; of an empty sentence the last progress, for one who asks."""
+        text = (progress or self._last) if isinstance(progress, str) else line(progress)
         self._last = self._last if isinstance(progress, str) else text
         if isinstance(progress, str):
             self._display.display('\r%s%s' % (_CLEAR, text) if self._redrawn else text)
@@ -51,11 +51,6 @@ class Live:
     def hold(self, held: bool) -> None:
         """Keeps the line from being redrawn while a question stands on a terminal."""
         self._held = held
-
-    def tell(self) -> None:
-        """Shows the last progress, for one who asks while it is not redrawn."""
-        if self._last:
-            self._display.display(self._last)
 
     def end(self) -> None:
         """Leaves the last line standing."""

@@ -62,11 +62,7 @@ class Keyboard:
         if not end:
             return None
         self._rest = rest
-        text = line.decode(errors='replace').strip()
-        if text:
-            return text
-        self._live.tell()
-        return None
+        return line.decode(errors='replace').strip()
 
     def close(self) -> None:
         if self._fd is not None:

@@ -42,7 +42,7 @@ def answer(lab, folder, **options):
 
 @pytest.mark.parametrize('typed, code, to', [('go  all is quiet\n', 0, None), ('stop the phone rings\n', 2, 'blue')])
 def test_the_terminal_of_the_playbook_answers(lab, typed, code, to):
-    with asking(lab, keyboard=True, leases=[lab.move('50%', lease='5s')]) as playbook:
+    with asking(lab, keyboard=True, leases=[lab.move('50%', lease='20s')]) as playbook:
         playbook.said('Is the desk quiet?').said('Type "go" or "stop"')
         renewed = lab.entry()[0]
         shown = playbook.text.count('canary  0:0')
@@ -61,7 +61,7 @@ def test_the_terminal_of_the_playbook_answers(lab, typed, code, to):
 
 
 def test_without_a_terminal_the_journal_answers_within_a_second(lab, tmp_path):
-    with asking(lab, leases=[lab.move('50%', lease='5s')]) as playbook:
+    with asking(lab, leases=[lab.move('50%', lease='20s')]) as playbook:
         playbook.said('progressive.delivery.approve')
         wait_for(lambda: lab.events('asked'), 'the question in the journal')
         with pytest.raises(BadInput, match='asks: Is the desk quiet.*delivery_answer=go'):
