@@ -32,6 +32,8 @@ _BETA = 0.05
 class Judged:
     """*metrics* is ``{metric: {arm: numbers}}``, *guardrails* ``{variant: {guardrail: sentence}}``."""
 
+    at: float
+    """Seconds since 1970."""
     verdict: str
     reason: str
     winner: str | None
@@ -47,7 +49,7 @@ class Judged:
     def as_dict(self) -> dict[str, t.Any]:
         """Plain data without the state, for results and the journal."""
         return {key: getattr(self, key) for key in (
-            'verdict', 'reason', 'winner', 'metrics', 'ratio', 'guardrails', 'shares', 'detectable')}
+            'at', 'verdict', 'reason', 'winner', 'metrics', 'ratio', 'guardrails', 'shares', 'detectable')}
 
 
 def _guards(design: Design) -> tuple[list[t.Any], float]:
@@ -92,11 +94,12 @@ def judge(design: Design, state: t.Mapping[str, t.Any], found: Look, now: float,
     elif not ratio.ok:
         verdict = e.Verdict(e.INVALID, 'the sample does not follow the split, %s' % ratio.text)
     elif absent:
-        verdict = e.Verdict(e.NO_DATA, '%s could not be counted: %s' % (', '.join(absent), ' | '.join(found.errors) or 'no answer'))
+        said = ' | '.join(error.rstrip('.') for error in found.errors)
+        verdict = e.Verdict(e.NO_DATA, '%s could not be counted: %s' % (', '.join(absent), said or 'no answer'))
     else:
         verdict = e.decide(design.control, metric, tallies, compared, design.equivalence)
     return Judged(
-        verdict.verdict, verdict.reason, verdict.winner, metrics,
+        now, verdict.verdict, verdict.reason, verdict.winner, metrics,
         {'ok': ratio.ok, 'p': ratio.p, 'log_e': ratio.log_e, 'text': ratio.text}, sentences, design.shares,
         _detectable(design, metric, tallies, now, began, ends), tuple(dict.fromkeys([*found.errors, *errors])), {
             'at': now, 'marks': {**state['marks'], **found.marks}, 'router': _lists(router),

@@ -13,6 +13,7 @@ import os
 import typing as t
 from dataclasses import dataclass, field
 
+from ansible_collections.progressive.delivery.plugins.module_utils._analysis.experiment import NO_DATA
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import DeliveryError
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal, read_journal
 from ansible_collections.progressive.delivery.plugins.module_utils._lock import Lock, holder_for
@@ -38,7 +39,7 @@ class Test:
     """``ends`` and the grace."""
     state: dict[str, t.Any] = field(default_factory=dict)
     last: dict[str, t.Any] | None = None
-    """What the last look said."""
+    """What the last look said that had counts: its verdict stands, whatever could not be counted since."""
     concluded: dict[str, t.Any] | None = None
     looks: int = 0
 
@@ -68,7 +69,8 @@ def read_test(events: t.Sequence[t.Mapping[str, t.Any]]) -> Test | None:
         elif kind == 'ab_test_started':
             found.update(started=True, **{key: event[key] for key in ('began', 'ends', 'last_moment', 'state')})
         elif kind == 'ab_test_analysed':
-            found.update(state=event['state'], last=event['result'], looks=found.get('looks', 0) + 1)
+            silent = event['result']['verdict'] == NO_DATA and found.get('last')
+            found.update(state=event['state'], last=found['last'] if silent else event['result'], looks=found.get('looks', 0) + 1)
         elif kind == 'ab_test_concluded':
             found['concluded'] = {key: event.get(key) for key in ('outcome', 'winner', 'by', 'reason', 'ts')}
     return Test(**found) if found.get('id') else None

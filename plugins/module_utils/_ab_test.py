@@ -358,6 +358,7 @@ class _Work:
             return self._told(test, design, test.concluded, False, ['The A/B test %s is over already: %s.' % (test.id, test.outcome_text)])
         back: dict[str, t.Any] = {}
         if outcome != 'winner':
+            # Before the lock: a way back waits for nobody.
             back = await self._return(test, self.options['reason'] or outcome)
         self.record.acquire(test.id, self.by)
         try:

@@ -122,7 +122,8 @@ def status(design: Design, test: Test, live: bool, now: float, errors: t.Sequenc
             iso(test.began), iso(test.ends), '%s to go' % format_duration(test.ends - now) if now < test.ends else 'its time is over',
             '' if live or errors else ': its split is NOT in force any more'))
     if test.last:
-        lines += ['  look %d on %s: %s: %s' % (test.looks, iso(test.looked_at), VERDICTS[test.last['verdict']], test.last['reason'])]
+        lines += ['  %d look%s, the last with counts on %s: %s: %s' % (
+            test.looks, '' if test.looks == 1 else 's', iso(test.last['at']), VERDICTS[test.last['verdict']], test.last['reason'])]
     return '\n'.join(lines + ['  ' + error for error in errors])
 
 

@@ -99,7 +99,7 @@ def test_guardrails_of_a_source_are_judged_by_what_is_new():
 def test_counts_that_are_missing_are_no_verdict_and_do_not_hide_harm():
     lost = seen((0, 0, 0), (0, 0, 0), errors=['Prometheus did not answer.'], missing=('conversion_rate', 'visitors'))
     judged = looks(design(), seen((1000, 700, 500), (10000, 5000, 5000)), lost)
-    assert judged.verdict == e.NO_DATA and 'Prometheus did not answer.' in judged.reason
+    assert judged.verdict == e.NO_DATA and 'Prometheus did not answer' in judged.reason
     lost.marks = marks(control=(10, 10_000), variant_a=(900, 5000), variant_b=(5, 5000))
     assert looks(design(), lost, before=Look(marks=marks(control=(1, 1000)))).verdict == e.HARMFUL
 
@@ -195,9 +195,13 @@ def test_the_journal_tells_where_a_test_is():
     opened = {'event': 'ab_test_opened', 'rollout': 'x', 'by': 'me', 'design': {}, 'versions': {}}
     started = {'event': 'ab_test_started', 'began': 1.0, 'ends': 2.0, 'last_moment': 3.0, 'state': {'at': 1.0}}
     looked = {'event': 'ab_test_analysed', 'state': {'at': 1.5}, 'result': {'verdict': 'winner'}}
+    silent = {'event': 'ab_test_analysed', 'state': {'at': 1.7}, 'result': {'verdict': 'no_data'}}
     over = {'event': 'ab_test_concluded', 'outcome': 'winner', 'winner': 'variant_a', 'by': 'me', 'reason': 'why', 'ts': 2.0}
     assert read_test([]) is None and read_test([looked]) is None
     assert not read_test([opened]).started
     running = read_test([opened, started, {'event': 'sample'}, looked, looked])
     assert (running.running, running.looks, running.looked_at, running.last['verdict']) == (True, 2, 1.5, 'winner')
     assert not read_test([opened, started, looked, over]).running
+    later = read_test([opened, started, looked, silent])
+    assert (later.last['verdict'], later.looked_at) == ('winner', 1.7), 'a verdict stands, whatever could not be counted since'
+    assert read_test([opened, started, silent]).last['verdict'] == 'no_data'

@@ -79,6 +79,12 @@ def test_without_counts_there_is_no_verdict():
     assert verdict(dict.fromkeys(SHARES, e.Tally(0, 10))).verdict == e.KEEP_RUNNING
 
 
+def test_variants_share_alpha():
+    control, variant = e.Tally(500, 5000), e.Tally(300, 2500)
+    alone, shared = (e.compare(control, variant, variants, 0.05) for variants in (1, 5))
+    assert shared.lift_interval[0] < alone.lift_interval[0] - 0.01 and shared.p == min(1.0, 5 * alone.p) > alone.p
+
+
 def test_events_that_come_together_are_worth_less():
     tallies = {'control': e.Tally(500, 5000), 'variant_a': e.Tally(350, 2500), 'variant_b': e.Tally(250, 2500)}
     assert verdict(tallies).verdict == e.WINNER
