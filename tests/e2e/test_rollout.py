@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import os
@@ -13,6 +14,7 @@ import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -84,6 +86,37 @@ def test_what_is_known_of_harm_goes_on_from_stage_to_stage(promoted):
     assert len([event for event in events if event['event'] == 'plan']) == 3, 'the last stage leaves stable nothing to compare with'
 
 
+def read_report(said, directory):
+    """The report that the run says it wrote: the page's text up to its first heading below, and the JSON."""
+    page = Path(re.search(r'Report \([a-z ]+\): (\S+\.html)', said).group(1))
+    assert page.parent == directory and page.with_suffix('.md').read_text().startswith('# ')
+    first_screen = re.sub(r'<[^>]+>', ' ', page.read_text().partition('What to look at')[0].partition('<body>')[2])
+    return html.unescape(first_screen), json.loads(page.with_suffix('.json').read_text())
+
+
+def test_the_report_is_there_and_agrees_with_the_load_generator(lab, promoted):
+    done, result = promoted
+    screen, report = read_report(done.stdout, lab.dir / 'state' / 'shop')
+    assert 'Promoted: shop 5.0 → 5.1' in re.sub(r'\s+', ' ', screen) and 'No .' in re.sub(r'\s+', ' ', screen)
+    assert (report['outcome'], report['losses']['failed'], report['hurt_users']) == ('promoted', result['failed'], False)
+    # The load goes on for a moment after the last look at the counters.
+    served = sum(result['versions']['5.1'].values())
+    assert 0.7 * served <= report['losses']['new_requests'] <= served
+    for mine, theirs in zip(report['stages'], result['stages']):
+        assert mine['observed_bp'][mine['arm']] == theirs['observed_bp']
+    assert {one['verdict'] for one in report['criteria']} <= {'met', 'not needed'}
+
+
+def test_the_report_is_made_again_from_the_journal(lab, promoted):
+    _done, result = promoted
+    again = lab.play('report.yml', '-e', 'delivery_journal=%s' % result['journal'])
+    assert (again.returncode, recap(again)['changed']) == (0, 0), again.stdout
+    elsewhere = lab.play('report.yml', '-e', 'delivery_journal=%s' % result['journal'], '-e', 'delivery_report_dir=%s' % (lab.dir / 'r'))
+    assert elsewhere.returncode == 0 and len(list((lab.dir / 'r').iterdir())) == 3, elsewhere.stdout
+    nothing = lab.play('report.yml', '-e', 'delivery_journal=%s/none.jsonl' % lab.dir)
+    assert nothing.returncode != 0 and 'could not be read' in nothing.stdout + nothing.stderr
+
+
 def test_a_second_run_changes_nothing(lab, promoted):
     before = lab.map_value()
     done = lab.play('rollout.yml', '-e', 'delivery_version=5.1')
@@ -122,6 +155,11 @@ def test_status_says_who_has_the_traffic(lab, promoted):
     done = lab.play('status.yml')
     assert (done.returncode, recap(done)['changed']) == (0, 0)
     assert re.search(r'green +100 %', done.stdout), done.stdout
+    assert '\x1b' not in done.stdout, 'colours are for terminals'
+    done = lab.play('status.yml', '-e', 'delivery_output=json')
+    told = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{')))
+    assert (told['stable'], told['rollout']['outcome'], told['rollout']['running']) == ('green', 'promoted', False)
+    assert told['configured_bp'] == {'lab': {'green': 10000}}
 
 
 def test_a_finished_promotion_can_be_taken_back_once(lab, promoted):
@@ -155,6 +193,15 @@ def test_a_bad_version_is_taken_out_and_only_those_it_had_are_hurt(lab, candidat
     else:
         assert result['outcome'] == 'rolled_back'
         assert [stage['verdict'] for stage in result['stages']] == ['fail']
+    screen, report = read_report(done.stdout, lab.dir / 'state' / 'shop')
+    assert report['outcome'] == result['outcome']
+    if candidate == 'errors':
+        # Each request that the bad version had is counted, whether or not a gate looked.
+        served, lost = sum(result['versions']['5.1'].values()), report['losses']
+        assert abs(lost['new_requests'] - served) <= max(1, 0.01 * served) and lost['failed'] == lost['new_failed'] == result['failed']
+        for text in ('Rolled back: shop 5.0 → 5.1', 'in stage 1 of 4', 'UTC', 'requests failed', 'Yes .',
+                     '%d of the %d requests that the new version had failed' % (lost['new_failed'], lost['new_requests'])):
+            assert text in re.sub(r'\s+', ' ', screen), screen
     assert lab.play('rollback.yml').returncode == 0
 
 
@@ -178,4 +225,7 @@ def test_ctrl_c_returns_the_traffic_and_a_second_rollout_meanwhile_is_refused(la
     assert running.returncode != 0
     assert lab.map_value().startswith('0/blue/'), said
     assert 'Traffic is back on blue' in said
-    assert json.loads((lab.dir / 'result.json').read_text())['failed_stable'] == 0
+    result = json.loads((lab.dir / 'result.json').read_text())
+    assert result['failed_stable'] == 0
+    report = json.loads(Path(result['journal']).with_suffix('.json').read_text())
+    assert report['outcome'] == 'interrupted' and 'SIGINT' in report['headline'] and 'back on blue' in report['headline']
