@@ -29,6 +29,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._report.clean
 
 JOURNALS = Path(__file__).parent / 'journals'
 BACK = (JOURNALS / 'rolled_back.jsonl').read_text(encoding='utf-8')
+GOOD = (JOURNALS / 'promoted.jsonl').read_text(encoding='utf-8')
 VOID = {'meta', 'br', 'hr', 'link', 'img', 'input'}
 
 
@@ -97,6 +98,23 @@ def test_the_first_screen_of_a_rolled_back_rollout_tells_what_when_why_and_who_w
                  'Sun 22 Nov 2026 19:04:48 – 19:05:26 UTC (38 s)', 'canary: 3 of 46 requests failed (6.52 %)',
                  'Yes. 25 of the 130 requests that the new version had failed (19.23 %)', 'None of the 8320 others did.', 'root'):
         assert part in said, part
+
+
+def test_the_first_screen_of_a_promoted_rollout_says_that_nobody_was_hurt():
+    made = report(GOOD)
+    said = first_screen(rendered(made))
+    for part in ('Promoted: shop 5.0 → 5.1', '5.1 has all of the traffic on green: 4 of 4 stages passed in 1 min 1 s.',
+                 'No. None of 17557 requests failed, 7931 of them on the new version.'):
+        assert part in said, part
+    assert {one.verdict for one in made.criteria} == {'met', 'not needed'}
+    assert [stage.verdict for stage in made.stages] == ['pass'] * 4 and made.hurt_users is False
+
+
+def test_the_split_over_time_is_what_the_routers_had():
+    made = report(GOOD)
+    steps = [step['bp'] for step in made.split]
+    assert steps[0] == {'blue': 10000} and {'canary': 500, 'blue': 9500} in steps and steps[-1].get('green') == 10000
+    assert report(BACK).split[-1]['bp'] == {'blue': 10000}
 
 
 def test_requests_between_the_watches_are_counted_too():
@@ -230,7 +248,8 @@ JSON = st.recursive(
 FIELDS = '''index label name arm stage arms values evidence conditions plan requested_bp after_bp to seconds reason verdict stable version
 service by lease_s outcome text criteria tools ts share_bp bake_s endpoints observed_bp at_s'''.split()
 ANY_EVENT = st.builds(lambda name, ts, more: {**more, 'event': name, 'ts': ts}, st.sampled_from(sorted(EVENTS)),
-                      st.floats(0, 1e11) | st.integers(), st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=8))
+                      st.floats(0, 1e11) | st.integers(),
+                      st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=8))
 
 
 @given(st.lists(ANY_EVENT | JSON, max_size=12), st.integers(0, 400))
@@ -267,8 +286,9 @@ def test_what_is_no_journal_at_all_makes_a_report_that_says_so(data):
 
 
 def test_checking_keeps_every_event_of_a_real_journal():
-    found = scan_journal(BACK)
-    assert clean(found.events).refused == 0 and not found.unreadable
+    for text in (BACK, GOOD):
+        found = scan_journal(text)
+        assert clean(found.events).refused == 0 and not found.unreadable
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50), st.sampled_from('ab')), max_size=60), st.integers(1, 20))

@@ -135,7 +135,7 @@ def svg(plot: Plot) -> Safe:
     if plot.back is not None:
         x = _f(plot.x(plot.back))
         parts.append(el('line', x1=x, x2=x, y1=TOP, y2=bottom, class_='back'))
-        parts.append(el('text', '✕ traffic back', x=x, y=TOP + 11, dx=-4, text_anchor='end', class_='v-fail'))
+        parts.append(el('text', '✕ traffic back', x=x, y=TOP + 11, dx=-4, text_anchor='end', class_='mark-text v-fail'))
     parts.append(el('line', x1=LEFT, x2=WIDTH - RIGHT, y1=bottom, y2=bottom, class_='axis'))
     return el('svg', parts, viewBox='0 0 %d %d' % (WIDTH, plot.height), role='img', aria_labelledby='%s-t %s-d' % (plot.id, plot.id),
               preserveAspectRatio='xMidYMid meet')

@@ -163,7 +163,7 @@ def _latency(report: r.Report, frame: Frame) -> Drawn | None:
     seen = [value for points in series.values() for _at, value in points if value is not None]
     worst = {arm: max(value for _at, value in points if value is not None) for arm, points in series.items()}
     positive = [value for value in seen if value > 0] or [1.0]
-    scale = c.log(min(positive), max(positive + [limit.value for limit in limits if limit.value > 0]), milliseconds)
+    scale = c.log(min(positive), 1.2 * max(positive + [limit.value for limit in limits if limit.value > 0]), milliseconds)
     return Drawn(c.Plot(
         'latency', 'P95 of each arm (logarithmic scale)', 'P95 in each sample. %s. %s' % (_worst(worst, milliseconds), _told(limits)),
         frame.start, frame.end, scale, lines=_lines(frame, series), limits=limits, bands=frame.bands, back=_back(report, frame)),

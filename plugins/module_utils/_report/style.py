@@ -48,6 +48,7 @@ path.e-harm,.key.e-harm{stroke:var(--a1)}circle.e-harm{fill:var(--a1)}path.e-exc
 stroke-dasharray:2 2}
 circle.e-excluded{fill:var(--a2)}.line.s1,.line.s2,.line.s3{stroke-width:1.1}
 .limit{stroke-width:1.4}.limit.abort{stroke:var(--bad);stroke-dasharray:10 3}.limit.good{stroke:var(--good);stroke-dasharray:3 3}
+svg .mark-text{paint-order:stroke;stroke:var(--bg);stroke-width:3px;stroke-linejoin:round}
 svg .abort.limit-text,svg .v-fail{fill:var(--bad)}svg .good.limit-text,svg .v-pass{fill:var(--good)}svg .v-other{fill:var(--warn)}
 .verdict{stroke-width:1}.verdict.v-pass{stroke:var(--good)}.verdict.v-fail{stroke:var(--bad)}.verdict.v-other{stroke:var(--warn)}
 path.area{stroke:none}
