@@ -92,7 +92,9 @@ def observe(orders: Orders, send: t.Callable[[Notice], None], clock: t.Callable[
         # Asked before the journal is read: a process that was alive here may have written its last word since, not the reverse.
         alive = orders.started is None or process_start(orders.pid) == orders.started
         notices = [notice for event in follower.events() for notice in narrator.feed(event)]
-        for notice in notices or narrator.tick(clock(), alive):
+        if not notices or not alive:
+            notices += narrator.tick(clock(), alive)
+        for notice in notices:
             send(notice)
         if narrator.over or not alive:
             return
