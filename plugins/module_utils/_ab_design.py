@@ -118,7 +118,7 @@ def read_design(options: t.Mapping[str, t.Any], arms: t.Collection[str], sources
         raise BadInput('Two metrics or guardrails of the A/B test have the name "%s": each needs one of its own%s.' % (
             twice[0], ', and "visitors" is taken' if twice[0] == 'visitors' else ''))
     duration, grace = parse_duration(options['duration'], 'duration of the A/B test'), parse_duration(options['grace'], 'grace')
-    if not 1 <= duration or duration + grace > LONGEST_TEST_S:
+    if duration < 1 or duration + grace > LONGEST_TEST_S:
         raise BadInput('The A/B test would last %s and %s of grace: give at least 1 s, and 30 days at most together.' % (
             format_duration(duration), format_duration(grace)))
     lease = parse_duration(options['lease'], 'lease') if options.get('lease') else None

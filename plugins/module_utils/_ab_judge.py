@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import typing as t
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 
 from ansible_collections.progressive.delivery.plugins.module_utils._ab_counts import Look, added, advance, since
 from ansible_collections.progressive.delivery.plugins.module_utils._ab_design import Count, Design
@@ -71,7 +71,7 @@ def first_state(design: Design, before: Look, at: float) -> dict[str, t.Any]:
                 state.history(question.name, *before.counted[count.name][design.control])
         states[variant] = state.to_dict()
     return {'at': at, 'marks': before.marks, 'router': {name: [0, 0] for name in design.arms}, 'counted': {}, 'guards': states,
-            'ratio_log_e': 0.0}
+            'ratio_log_e': 0.0, 'best': {}}
 
 
 def judge(design: Design, state: t.Mapping[str, t.Any], found: Look, now: float, began: float, ends: float,
@@ -84,10 +84,11 @@ def judge(design: Design, state: t.Mapping[str, t.Any], found: Look, now: float,
               for count, _question in design.guards if count.name in found.counted}
     guards, sentences, harm = _guardrails(design, state, fresh, blocks, bool(found.marks), found.missing, now)
     ratio = _ratio(design, state, counted, router)
-    metrics = {count.name: _numbers(design, metric, _of(count, counted, router)) for count, metric in design.metrics}
+    compared = {count.name: _compared(design, metric, _of(count, counted, router), state['best'].get(count.name, {}))
+                for count, metric in design.metrics}
+    metrics = {count.name: _numbers(design, metric, _of(count, counted, router), compared[count.name]) for count, metric in design.metrics}
     count, metric = design.metrics[0]
     tallies = _of(count, counted, router)
-    compared = _compared(design, metric, tallies)
     absent = [one.name for one, _metric in design.metrics if one.name in found.missing or (one.source == ROUTER and not found.marks)]
     if harm:
         verdict = e.Verdict(e.HARMFUL, harm)
@@ -97,13 +98,15 @@ def judge(design: Design, state: t.Mapping[str, t.Any], found: Look, now: float,
         said = ' | '.join(error.rstrip('.') for error in found.errors)
         verdict = e.Verdict(e.NO_DATA, '%s could not be counted: %s' % (', '.join(absent), said or 'no answer'))
     else:
-        verdict = e.decide(design.control, metric, tallies, compared, design.equivalence)
+        verdict = e.decide(design.control, metric, tallies, compared[count.name], design.equivalence)
     return Judged(
         now, verdict.verdict, verdict.reason, verdict.winner, metrics,
         {'ok': ratio.ok, 'p': ratio.p, 'log_e': ratio.log_e, 'text': ratio.text}, sentences, design.shares,
         _detectable(design, metric, tallies, now, began, ends), tuple(dict.fromkeys([*found.errors, *errors])), {
             'at': now, 'marks': {**state['marks'], **found.marks}, 'router': _lists(router),
-            'counted': {name: _lists(one) for name, one in counted.items()}, 'guards': guards, 'ratio_log_e': ratio.log_e})
+            'counted': {name: _lists(one) for name, one in counted.items()}, 'guards': guards, 'ratio_log_e': ratio.log_e,
+            'best': {name: {arm: [*_finite(one.lift_interval), one.p] for arm, one in of_arms.items()}
+                     for name, of_arms in compared.items()}})
 
 
 def _tallies(raw: t.Mapping[str, t.Mapping[str, t.Sequence[int]]]) -> dict[str, dict[str, e.Tally]]:
@@ -152,13 +155,25 @@ def _ratio(design: Design, state: t.Mapping[str, t.Any], counted: t.Mapping[str,
                             design.burst, state['ratio_log_e'])
 
 
-def _compared(design: Design, metric: e.Metric, tallies: t.Mapping[str, e.Tally]) -> dict[str, e.Comparison]:
-    return {name: e.compare(tallies[design.control], tallies[name], len(design.variants), design.alpha, metric.burst)
-            for name in design.variants}
+def _compared(design: Design, metric: e.Metric, tallies: t.Mapping[str, e.Tally], best: t.Mapping[str, t.Any]) -> dict[str, e.Comparison]:
+    """Returns each variant against control; *best* is what earlier looks have left of the intervals."""
+    found = {}
+    for name in design.variants:
+        found[name] = e.compare(tallies[design.control], tallies[name], len(design.variants), design.alpha, metric.burst)
+        if name in best:
+            low, high, p = best[name]
+            before = (-1.0 if low is None else low, inf if high is None else high)
+            found[name] = found[name].narrowed(e.Comparison(None, before, (-1.0, 1.0), p))
+    return found
 
 
-def _numbers(design: Design, metric: e.Metric, tallies: t.Mapping[str, e.Tally]) -> dict[str, dict[str, t.Any]]:
-    compared = _compared(design, metric, tallies)
+def _finite(pair: t.Iterable[float]) -> list[float | None]:
+    """JSON knows no infinity."""
+    return [value if isfinite(value) else None for value in pair]
+
+
+def _numbers(design: Design, metric: e.Metric, tallies: t.Mapping[str, e.Tally],
+             compared: t.Mapping[str, e.Comparison]) -> dict[str, dict[str, t.Any]]:
     found = {}
     for name in design.arms:
         events, total = tallies[name]
@@ -166,7 +181,7 @@ def _numbers(design: Design, metric: e.Metric, tallies: t.Mapping[str, e.Tally])
                                      'rate_interval': list(c.rate_interval(events / metric.burst, total / metric.burst, design.alpha))}
         if name in compared:
             one = compared[name]
-            numbers.update(lift=one.lift, lift_interval=[value if isfinite(value) else None for value in one.lift_interval],
+            numbers.update(lift=one.lift, lift_interval=_finite(one.lift_interval),
                            difference_interval=list(one.difference_interval), p=one.p)
         found[name] = numbers
     return found

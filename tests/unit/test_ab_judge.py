@@ -61,6 +61,21 @@ def test_a_look_goes_on_from_the_one_before():
     assert judged.metrics['conversion_rate']['variant_a']['total'] == 5000, 'Prometheus counts from the beginning itself'
 
 
+def test_a_verdict_is_not_lost_with_the_next_look():
+    won, less = seen((1000, 620, 500), (10000, 5000, 5000)), seen((1000, 590, 500), (10000, 5000, 5000))
+    assert looks(design(), less).verdict == e.KEEP_RUNNING
+    judged = looks(design(), won, less)
+    assert (judged.verdict, judged.winner) == (e.WINNER, 'variant_a')
+    assert judged.metrics['conversion_rate']['variant_a']['p'] <= looks(design(), won).metrics['conversion_rate']['variant_a']['p']
+
+
+def test_a_lift_that_turns_round_is_no_verdict():
+    monday, sunday = seen((1000, 800, 500), (10000, 5000, 5000)), seen((10000, 4300, 5000), (100000, 50000, 50000))
+    assert looks(design(), monday).winner == 'variant_a'
+    judged = looks(design(), monday, sunday)
+    assert judged.verdict == e.KEEP_RUNNING and 'not the same all the time' in judged.reason
+
+
 def test_a_bad_sample_comes_before_every_winner():
     judged = looks(design(), seen((1000, 700, 250), (10000, 5000, 2500)))
     assert judged.verdict == e.INVALID and 'variant_b 14' in judged.reason

@@ -15,7 +15,7 @@ hour, for all arms alike, is no evidence; the arms' parts are those of the trial
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, log, sqrt
 
 from ansible_collections.progressive.delivery.plugins.module_utils._analysis import _counts as c
@@ -63,11 +63,22 @@ class Comparison:
     p: float
     """Always valid; multiplied by the number of variants."""
 
+    @property
+    def steady(self) -> bool:
+        """Whether one lift can be the true one at all looks."""
+        return self.lift_interval[0] <= self.lift_interval[1]
+
+    def narrowed(self, before: 'Comparison') -> 'Comparison':
+        """Returns the comparison with what an earlier look has excluded left out: a confidence sequence holds at all looks together, so
+        their intervals may be intersected, and a verdict is not lost with the next look."""
+        low, high = before.lift_interval
+        return replace(self, lift_interval=(max(low, self.lift_interval[0]), min(high, self.lift_interval[1])), p=min(before.p, self.p))
+
     def better(self, direction: int) -> bool:
-        return self.lift_interval[0] > 0 if direction > 0 else self.lift_interval[1] < 0
+        return self.steady and (self.lift_interval[0] > 0 if direction > 0 else self.lift_interval[1] < 0)
 
     def equivalent(self, tolerance: float) -> bool:
-        return -tolerance <= self.lift_interval[0] and self.lift_interval[1] <= tolerance
+        return self.steady and -tolerance <= self.lift_interval[0] and self.lift_interval[1] <= tolerance
 
 
 def compare(control: Tally, variant: Tally, variants: int, alpha: float, burst: float = 1.0) -> Comparison:
@@ -144,6 +155,10 @@ def decide(control: str, metric: Metric, tallies: t.Mapping[str, Tally], compare
     if any(not tally.total for tally in tallies.values()):
         silent = [name for name, tally in tallies.items() if not tally.total]
         return Verdict(KEEP_RUNNING, 'nothing was counted for %s yet' % ', '.join(silent))
+    moved = [name for name, one in compared.items() if not one.steady]
+    if moved:
+        return Verdict(KEEP_RUNNING, 'the lift is not the same all the time, as a test must take it to be: %s' % '; '.join(
+            _told(name, control, metric, tallies, compared[name]) for name in moved))
     better = [name for name, one in compared.items() if one.better(metric.direction)]
     if better:
         best = max(better, key=lambda name: metric.direction * (compared[name].lift if compared[name].lift is not None else inf))
@@ -172,7 +187,7 @@ def signed(value: float | None) -> str:
 
 
 def interval(pair: c.Interval) -> str:
-    """Returns ``'-2.1 % to +12 %'``."""
+    """Returns ``'-2.1 % to +12 %'``; of one that earlier looks and this one leave empty, where it would lie."""
     return '%s to %s' % (signed(pair[0]), signed(pair[1]))
 
 
