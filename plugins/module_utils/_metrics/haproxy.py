@@ -38,7 +38,7 @@ ATTEMPTS = 'attempts'
 """Tries of HAProxy at an arm's servers; the bad ones are those that failed, retried or redispatched or not."""
 
 _NO_SERVER = ''
-_WORST: dict[str, t.Callable[[t.Iterable[float]], float]] = {
+WORST: dict[str, t.Callable[[t.Iterable[float]], float]] = {
     'servers_total': max, 'servers_up': min, 'servers_up_ratio': min, 'servers_down': max,
     'retries': sum, 'redispatches': sum, 'queue': sum, 'sessions': sum,
 }
@@ -102,7 +102,7 @@ class HaproxySource:
         offered = {base.REQUESTS: base.COUNTS, ATTEMPTS: base.COUNTS}
         if any(watch.ring for watch in self._watches):
             offered[base.LATENCY] = base.LATENCIES
-        offered.update(dict.fromkeys(_WORST, base.GAUGE))
+        offered.update(dict.fromkeys(WORST, base.GAUGE))
         return offered
 
     async def open(self) -> None:
@@ -142,7 +142,7 @@ class HaproxySource:
                 before += found[2]
                 for metric, arm, value in found[1]:
                     gauges.setdefault((metric, arm), []).append(value)
-        return base.Reading(tuple(blocks), {key: float(_WORST[key[0]](values)) for key, values in gauges.items()},
+        return base.Reading(tuple(blocks), {key: float(WORST[key[0]](values)) for key, values in gauges.items()},
                             tuple(errors), tuple(notes), tuple(before),
                             {watch.endpoint.name: '/'.join(watch.process) for watch in self._watches if watch.process[0]})
 

@@ -12,11 +12,15 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput
-from ansible_collections.progressive.delivery.plugins.module_utils._metrics import http, prometheus
+from ansible_collections.progressive.delivery.plugins.module_utils._metrics import haproxy, http, pods, prometheus
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.base import Source
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.haproxy import HaproxySource
+from ansible_collections.progressive.delivery.plugins.module_utils._metrics.kube import KubeSource
+from ansible_collections.progressive.delivery.plugins.module_utils._metrics.several import SeveralSource
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name
-from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import haproxy_endpoints, parse_arms, parse_endpoints
+from ansible_collections.progressive.delivery.plugins.module_utils._routers import registry as routers
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import (
+    Endpoint, haproxy_endpoints, parse_arms, parse_endpoints)
 
 ROUTER = 'router'
 """Name of the source that the endpoints themselves are."""
@@ -70,6 +74,21 @@ def build(name: str, options: t.Mapping[str, t.Any], scope: Scope) -> Source:
     return make(name, given, scope)
 
 
+def _endpoints(service: str, arms: t.Mapping[str, t.Any], endpoints: t.Sequence[Endpoint]) -> Source:
+    """Returns the one source that all endpoints are. Raises BadInput when some of them would count requests and others not."""
+    processes = haproxy_endpoints(endpoints)
+    own = [HaproxySource(ROUTER, processes, lambda endpoint: parse_arms(arms, endpoint))] if processes else []
+    if len(processes) == len(endpoints):
+        return own[0]
+    routes = [KubeSource(endpoint, routers.build(endpoint, service, arms)) for endpoint in endpoints if endpoint.kube]
+    blind = [route.name for route in routes if not route.kind]
+    if blind and (own or len(blind) < len(routes)):
+        raise BadInput('The endpoint %s has no "metrics", and other endpoints count requests: a candidate could be bad there and nobody '
+                       'would see it. Say how its data plane is observed (kind traefik or envoy), or kind none when another source counts '
+                       'its requests.' % blind[0])
+    return SeveralSource(ROUTER, [*own, *routes], {**haproxy.WORST, **pods.GAUGES})
+
+
 def build_sources(service: str, arms: t.Mapping[str, t.Any], endpoints: t.Sequence[t.Mapping[str, t.Any]],
                   sources: t.Mapping[str, t.Any], versions: t.Mapping[str, str] | None = None) -> list[Source]:
     """Returns every source: the router first, where there are endpoints, then those of *sources* in order.
@@ -80,7 +99,6 @@ def build_sources(service: str, arms: t.Mapping[str, t.Any], endpoints: t.Sequen
         raise BadInput('The sources must be a dictionary of names and options.')
     scope = Scope(check_name('service', service), arms, dict(versions or {}))
     built: list[Source] = []
-    processes = haproxy_endpoints(parse_endpoints(endpoints)) if endpoints else []
-    if processes:
-        built.append(HaproxySource(ROUTER, processes, lambda endpoint: parse_arms(arms, endpoint)))
+    if endpoints:
+        built.append(_endpoints(service, arms, parse_endpoints(endpoints)))
     return built + [build(name, options, scope) for name, options in sources.items()]
