@@ -125,15 +125,85 @@ options:
       port:
         description: Port of the arms' Services, for arms that name no C(port) themselves. Without it, the one that the route has.
         type: int
+      probe:
+        description:
+          - Requests of our own by which the shares are shown (V(L3)); without it, a route of a cluster has no more than its controller says.
+          - Some hundred requests are sent when V(L3) is asked for, and none else.
+        type: dict
+        suboptions:
+          url:
+            description: What to ask, through the data plane.
+            type: str
+            required: true
+          header:
+            description: The header of an answer that tells the arm.
+            type: str
+            required: true
+          host:
+            description: Host to ask for, where it is not the one of O(endpoints[].probe.url).
+            type: str
+          values:
+            description: What the header has in the answers of an arm, by arm. Without it, the arm's name.
+            type: dict
       lease_image:
         description: Image of the Job that keeps the lease where the data plane does not.
         type: str
+      metrics:
+        description:
+          - How a gate counts the requests of the arms at a route of a cluster, from the data plane's own metrics. Without it, a gate has
+            nothing but the state of the pods there, and needs another source for requests.
+          - Latencies come in buckets. A limit on the edge of one is exact, between two edges it is an estimate. Envoy brings its buckets
+            up to date every 5 s unless C(stats_flush_interval) says otherwise.
+        type: dict
+        suboptions:
+          kind:
+            description:
+              - V(traefik) or V(envoy) (gateways of Istio and Contour too). V(none) says that another source counts these requests.
+            type: str
+            choices: [traefik, envoy, none]
+            required: true
+          urls:
+            description:
+              - Where the metrics of every process of the data plane are, such as V(http://10.0.0.7:15000). Without a path, the usual one.
+              - Without it and O(endpoints[].metrics.pods), the same as O(endpoints[].admin).
+            type: list
+            elements: str
+          pods:
+            description: In place of URLs, the pods of the data plane. They are asked through the API server (right C(get pods/proxy)).
+            type: dict
+            suboptions:
+              namespace:
+                description: Where they run. Without it, where the route is.
+                type: str
+              labels:
+                description: Their labels.
+                type: dict
+                required: true
+              port:
+                description: Their port with the metrics.
+                type: int
+                required: true
+              path:
+                description: The path of the metrics, where it is not the usual one.
+                type: str
+          names:
+            description:
+              - What the data plane calls the requests of an arm, as lists by arm, where that cannot be told from the route. For V(traefik)
+                the label C(service), for V(envoy) the name of the cluster.
+            type: dict
       root_namespace:
         description: For V(virtualservice), the root namespace of the mesh, where the EnvoyFilter for the lease goes. Without it, C(istio-system).
         type: str
       destination_rule:
         description: For V(virtualservice), the DestinationRule that has the subsets of the arms. Without it, the name of their host.
         type: str
+      admin:
+        description:
+          - URLs of the administration of every process of the data plane, such as V(http://10.0.0.7:15000) of an Envoy gateway of Istio
+            or that of Traefik's API. With them C(verify=L2) waits until all of them have a split.
+          - For V(virtualservice) and V(ingress_nginx).
+        type: list
+        elements: str
 """
 
     ARMS = r"""

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from ansible_collections.progressive.delivery.plugins.module_utils._duration import parse_duration
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput
 from ansible_collections.progressive.delivery.plugins.module_utils._haproxy.client import Address
+from ansible_collections.progressive.delivery.plugins.module_utils._metrics.web import check_url
 from ansible_collections.progressive.delivery.plugins.module_utils._names import (
     check_dns_name, check_image, check_name, check_path, check_port, check_token)
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Arm
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.probe import PROBE_SPEC
 from ansible_collections.progressive.delivery.plugins.module_utils._split import MATCH_KINDS, TOTAL, check_match_value, parse_share
 
 HAPROXY_ROUTERS = ('haproxy_map', 'haproxy_weights')
@@ -26,7 +28,8 @@ ROUTERS = HAPROXY_ROUTERS + KUBE_ROUTERS
 
 # Options that mean something to one family of routers only; none of them has a default.
 _HAPROXY_ONLY = ('socket', 'map', 'file', 'matches', 'ring', 'state_dir')
-_KUBE_ONLY = ('kubeconfig', 'context', 'namespace', 'object', 'kind', 'rules', 'port', 'lease_image', 'root_namespace', 'destination_rule')
+_KUBE_ONLY = ('kubeconfig', 'context', 'namespace', 'object', 'kind', 'rules', 'port', 'lease_image', 'metrics', 'probe', 'root_namespace',
+              'destination_rule', 'admin')
 HAPROXY_ARM = ('backend', 'servers')
 KUBE_ARM = ('backend', 'port', 'subset', 'labels', 'deployment')
 """What an arm may have at an endpoint of the family; an arm of the service may have all of it."""
@@ -34,6 +37,16 @@ _ROLE_ARM = ('hosts',)
 """What an arm of the service may have besides: it tells the roles where to deploy and means nothing to a router."""
 LEASE_IMAGE = 'docker.io/library/python:3.13-alpine'
 _DEADLINE_S = {'haproxy': 2.0, 'kube': 10.0}
+
+METRICS_SPEC: dict[str, t.Any] = {
+    'kind': {'type': 'str', 'choices': ['traefik', 'envoy', 'none'], 'required': True},
+    'urls': {'type': 'list', 'elements': 'str'},
+    'pods': {'type': 'dict', 'options': {
+        'namespace': {'type': 'str'}, 'labels': {'type': 'dict', 'required': True}, 'port': {'type': 'int', 'required': True},
+        'path': {'type': 'str'}}},
+    'names': {'type': 'dict'},
+}
+"""How the data plane of a route is observed (``_metrics/kube.py``)."""
 
 ENDPOINT_SPEC: dict[str, t.Any] = {
     'name': {'type': 'str'},
@@ -59,8 +72,11 @@ ENDPOINT_SPEC: dict[str, t.Any] = {
     'rules': {'type': 'list', 'elements': 'str'},
     'port': {'type': 'int'},
     'lease_image': {'type': 'str'},
+    'metrics': {'type': 'dict', 'options': METRICS_SPEC},
+    'probe': {'type': 'dict', 'options': PROBE_SPEC},
     'root_namespace': {'type': 'str'},
     'destination_rule': {'type': 'str'},
+    'admin': {'type': 'list', 'elements': 'str'},
 }
 """Argument spec of an element of ``endpoints``; ``docs/architecture.md`` says what each means."""
 
@@ -84,6 +100,8 @@ class KubeOptions:
     """Port of the arms' Services, for those that name none themselves."""
     lease_image: str
     """Image of the Job that keeps the lease where the data plane cannot."""
+    admin: tuple[str, ...] = ()
+    """URLs of the administration of the data plane's processes, without a path."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +218,8 @@ def _parse_kube(router: str, options: t.Mapping[str, t.Any]) -> KubeOptions:
         kind=check_name('kind of endpoint %s' % where, options['kind']) if options.get('kind') else None,
         rules=tuple(check_name('rule of endpoint %s' % where, str(rule)) for rule in rules),
         port=None if port is None else check_port('port of endpoint %s' % where, port),
-        lease_image=check_image('lease_image of endpoint %s' % where, options.get('lease_image') or LEASE_IMAGE))
+        lease_image=check_image('lease_image of endpoint %s' % where, options.get('lease_image') or LEASE_IMAGE),
+        admin=tuple(check_url('admin of endpoint %s' % where, url).rstrip('/') for url in options.get('admin') or ()))
 
 
 def _parse_condition(endpoint: str, raw: t.Mapping[str, t.Any]) -> tuple[str, str, str]:

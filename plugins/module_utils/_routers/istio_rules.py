@@ -169,12 +169,12 @@ class Rules:
     def _arm_of(self, entry: t.Mapping[str, t.Any]) -> str | None:
         found = _destination(entry)
         for arm, one in self.arms.items():
-            if self._full(one.host) == self._full(found.host) and one.subset == found.subset and (
+            if self.full(one.host) == self.full(found.host) and one.subset == found.subset and (
                     one.port is None or found.port is None or one.port == found.port):
                 return arm
         return None
 
-    def _full(self, host: str) -> str:
+    def full(self, host: str) -> str:
         """A name without dots is one of the VirtualService's namespace (Istio's reference of VirtualService, Destination)."""
         return host if '.' in host else '%s.%s.svc.cluster.local' % (host, self.namespace)
 

@@ -95,6 +95,8 @@ class Codec(t.Protocol):
 
     home: str
     """Key of the object that carries the record. It must be required."""
+    admin_path: str
+    """What to ask the administration of a data plane for (``admin`` of the endpoint), '' when it cannot be asked."""
 
     def refs(self) -> dict[str, Wanted]:
         """Returns the objects to read, by a key of your choice. Names come from options that were checked (``check_dns_name``)."""
@@ -128,11 +130,19 @@ class Codec(t.Protocol):
     def accepted(self, objects: Objects) -> Accepted:
         """Returns whether the controller has accepted *objects*; asked only if ``verify`` has L1."""
 
+    def unseen(self, objects: Objects, told: t.Any) -> str:
+        """Returns what of *objects* a data plane does not have yet (L2), '' when it has all. *told*: its answer at ``admin_path``."""
 
-class AtOnce:
-    """A kind whose objects are written one right after the other."""
+
+class Plain:
+    """What most kinds answer: nothing is held up, and no data plane can be asked."""
+
+    admin_path = ''
 
     def hold(self, objects: Objects, key: str, new: Obj | None) -> str:
+        return ''
+
+    def unseen(self, objects: Objects, told: t.Any) -> str:
         return ''
 
 

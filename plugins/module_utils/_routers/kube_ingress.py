@@ -27,7 +27,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._names import
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Arm, Capabilities
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import (
-    Accepted, AtOnce, Decoded, Instances, Objects, Wanted, by_service)
+    Accepted, Decoded, Instances, Objects, Plain, Wanted, by_service)
 from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, Match, Split
 
 _PREFIX = 'nginx.ingress.kubernetes.io/'
@@ -37,7 +37,7 @@ _COOKIE_VALUE = 'always'
 _MAIN, _CANARY = 'main', 'canary'
 
 
-class CanaryIngressCodec(AtOnce):
+class CanaryIngressCodec(Plain):
     """The codec of one main Ingress and its canary."""
 
     home = _MAIN

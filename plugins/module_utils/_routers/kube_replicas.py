@@ -25,7 +25,8 @@ from ansible_collections.progressive.delivery.plugins.module_utils._kube.objects
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_dns_name
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Arm, Capabilities
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint
-from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import Accepted, Decoded, Instances, Objects, Wanted
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import (
+    Accepted, Decoded, Instances, Objects, Plain, Wanted)
 from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, Split, format_share
 
 _SERVICE = 'service'
@@ -43,7 +44,7 @@ def miss(shares: t.Mapping[str, int], replicas: t.Mapping[str, int]) -> int:
     return max(round(abs(Fraction(replicas.get(arm, 0) * TOTAL, total) - bp)) for arm, bp in shares.items())
 
 
-class ReplicasCodec:
+class ReplicasCodec(Plain):
     """The codec of the Deployments behind one Service."""
 
     home = _SERVICE

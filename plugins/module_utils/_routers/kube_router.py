@@ -17,11 +17,12 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import (
-    Conflict, DeliveryError, Expired, Refused, Unsupported)
+    BadInput, Conflict, DeliveryError, Expired, Refused, Unsupported)
 from ansible_collections.progressive.delivery.plugins.module_utils._kube import client, deadman
 from ansible_collections.progressive.delivery.plugins.module_utils._kube.objects import Obj, Ref, annotated, content, diff, holds, token
 from ansible_collections.progressive.delivery.plugins.module_utils._kube.owners import foreign
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_annotation
+from ansible_collections.progressive.delivery.plugins.module_utils._routers import admin, evidence
 from ansible_collections.progressive.delivery.plugins.module_utils._routers import kube_facts as facts
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import (
     Applied, Arm, Capabilities, Change, Desired, Evidence, Observed)
@@ -29,6 +30,8 @@ from ansible_collections.progressive.delivery.plugins.module_utils._routers.endp
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import Codec, Decoded, Instances, Objects
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_plan import (
     Facts, KubePlan, KubeState, Record, Write, changes, dumped, parsed)
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.probe import Probe, parse_probe
+from ansible_collections.progressive.delivery.plugins.module_utils._split import Split
 
 _TRIES = 5
 _POLL_S = 0.05
@@ -50,7 +53,15 @@ class KubeRouter:
         self._refs = self._codec.refs()
         self._home = self._refs[self._codec.home].ref
         self._plan = KubePlan(endpoint, service, arms, self._codec)
+        self._probe = parse_probe(endpoint.name, endpoint.options.get('probe'), endpoint.deadline)
         self._can = self._codec.capabilities()
+        if self._probe:
+            self._can = replace(self._can, verify=tuple(sorted({*self._can.verify, 'L3'})))
+        if self._where.admin:
+            if not self._codec.admin_path:
+                raise BadInput('The endpoint %s has "admin", and the router %s knows no data plane that it could ask there.' % (
+                    self.name, endpoint.router))
+            self._can = replace(self._can, verify=tuple(sorted({*self._can.verify, 'L2'})))
         self.setup_s = 0.0 if self._can.native_lease else _READY_S
         self._api = client.connect(self._where.kubeconfig, self._where.context, endpoint.deadline)
 
@@ -329,19 +340,47 @@ class KubeRouter:
     # ---- evidence
 
     async def verify(self, observed: Observed, level: str, timeout_s: float) -> Evidence:
-        if level == 'L0' or 'L1' not in self._can.verify:
-            return Evidence('L0', True, 'the objects were read back', observed.configured_bp)
+        if level == 'L3' and not self._probe:
+            return Evidence('L0', False, '%s cannot show the shares by its traffic (L3): give its endpoint a "probe".' % self.name)
+        end = asyncio.get_running_loop().time() + timeout_s
+        reached, objects = Evidence('L0', True, 'the objects were read back', observed.configured_bp), observed.state.objects
+        if level != 'L0' and 'L1' in self._can.verify:
+            reached, objects = await self._accepted(objects, reached, min(timeout_s, self.deadline * 0.9))
+        if reached.ok and level in ('L2', 'L3') and self._where.admin:
+            reached = await self._in_force(objects, reached, min(timeout_s, self.deadline * 0.9))
+        if reached.ok and level == 'L3':
+            return await self._by_traffic(t.cast(Probe, self._probe), t.cast(Split, observed.effective), end)
+        return reached
+
+    async def _accepted(self, objects: Objects, reached: Evidence, timeout_s: float) -> tuple[Evidence, Objects]:
         loop = asyncio.get_running_loop()
-        end, objects = loop.time() + timeout_s, observed.state.objects
+        end = loop.time() + timeout_s
         while True:
             accepted = self._codec.accepted(objects)
             if accepted.ok:
-                return Evidence('L1', True, accepted.text, observed.configured_bp)
+                return replace(reached, level='L1', text=accepted.text), objects
             if loop.time() >= end:
-                return Evidence('L0', False, '%s has not accepted it within %g s: %s' % (self._home, timeout_s, accepted.text),
-                                observed.configured_bp)
+                return replace(reached, ok=False, text='%s has not accepted it within %g s: %s' % (
+                    self._home, timeout_s, accepted.text)), objects
             await asyncio.sleep(_POLL_S)
             objects = await self._objects()
+
+    async def _in_force(self, objects: Objects, reached: Evidence, timeout_s: float) -> Evidence:
+        lacks = await admin.lacking(self._where.admin, self._codec.admin_path, lambda told: self._codec.unseen(objects, told), timeout_s)
+        if lacks:
+            return replace(reached, ok=False, text='The %s is not in force everywhere: %s.' % (self._home, lacks))
+        return replace(reached, level='L2', text='all processes of the data plane have it (%d)' % len(self._where.admin))
+
+    async def _by_traffic(self, probe: Probe, split: Split, end: float) -> Evidence:
+        """Asks until answers agree with *split*: the first ones may be older than it."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                seen = await evidence.by_traffic(lambda: probe.counts(self.arms), split, max(0.0, end - loop.time()))
+                if seen.ok or loop.time() + _POLL_S >= end:
+                    return seen
+        finally:
+            probe.close()
 
 
 def shown(decoded: Decoded) -> str:

@@ -22,13 +22,13 @@ from ansible_collections.progressive.delivery.plugins.module_utils._names import
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Arm, Capabilities
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import (
-    Accepted, AtOnce, Decoded, Instances, Objects, Wanted)
+    Accepted, Decoded, Instances, Objects, Plain, Wanted)
 from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, Split
 
 _SERVICE = 'service'
 
 
-class ServiceSelectorCodec(AtOnce):
+class ServiceSelectorCodec(Plain):
     """The codec of one Service."""
 
     home = _SERVICE

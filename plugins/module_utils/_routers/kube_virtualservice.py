@@ -22,12 +22,13 @@ import typing as t
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Unsupported
 from ansible_collections.progressive.delivery.plugins.module_utils._kube.objects import Obj, Ref
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_dns_name, check_port
+from ansible_collections.progressive.delivery.plugins.module_utils._routers import istio_routes
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Arm, Capabilities
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.istio_deadline import HEADER, STAMP, deadline
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.istio_rules import Destination, Rules
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import (
-    Accepted, AtOnce, Decoded, Instances, Objects, Wanted)
+    Accepted, Decoded, Instances, Objects, Plain, Wanted)
 from ansible_collections.progressive.delivery.plugins.module_utils._split import Split
 
 _GROUP = 'networking.istio.io'
@@ -61,10 +62,11 @@ def stamp_spec() -> Obj:
     return {'configPatches': patches}
 
 
-class VirtualServiceCodec(AtOnce):
+class VirtualServiceCodec(Plain):
     """The codec of one VirtualService."""
 
     home = _ROUTE
+    admin_path = istio_routes.DUMP
 
     def __init__(self, endpoint: Endpoint, service: str, arms: t.Mapping[str, Arm]) -> None:
         kube = t.cast(t.Any, endpoint.kube)
@@ -167,6 +169,11 @@ class VirtualServiceCodec(AtOnce):
     def accepted(self, objects: Objects) -> Accepted:
         # Istio writes no status unless its analysis is switched on (PILOT_ENABLE_ANALYSIS).
         return Accepted(None, 'Istio does not say whether it has taken the VirtualService')
+
+    def unseen(self, objects: Objects, told: t.Any) -> str:
+        http = ((objects[_ROUTE] or {}).get('spec') or {}).get('http') or []
+        return istio_routes.difference(istio_routes.wanted(http, self._rules.full), istio_routes.shown(
+            told, self._ref.namespace, self._ref.name))
 
 
 def _is_ours(stamp: Obj) -> bool:

@@ -24,7 +24,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._names import
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Arm, Capabilities
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint, KubeOptions
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import (
-    Accepted, AtOnce, Decoded, Instances, Objects, Wanted, by_service, check_ref)
+    Accepted, Decoded, Instances, Objects, Plain, Wanted, by_service, check_ref)
 from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, Split, fit, format_share
 
 Element = t.Dict[str, t.Any]
@@ -71,7 +71,7 @@ KINDS = {
 }
 
 
-class WeightsCodec(AtOnce):
+class WeightsCodec(Plain):
     """Shares as weights of one list of destinations, or of one in each rule."""
 
     home = 'route'

@@ -1,0 +1,101 @@
+# Copyright (c) 2026, progressive.delivery contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""What an Envoy that istiod configures has of a VirtualService: its routes in a ``/config_dump``, compared with the rules. Pure.
+
+istiod writes the VirtualService into the metadata of each route that it makes of it, and names clusters
+``outbound|<port>|<subset>|<host>``. Rules that can never match, and destinations of weight 0, it leaves out.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.istio_deadline import HEADER, limit_of
+
+DUMP = '/config_dump?resource=dynamic_route_configs'
+"""Where Envoy's administration tells the routes that it was given."""
+
+_Target = t.Tuple[str, str, int]
+
+
+@dataclass(frozen=True)
+class Way:
+    """Where requests go: (host, subset, weight) of each destination, the weight 1 of a single one; and until when (``istio_deadline``)."""
+
+    to: frozenset[_Target]
+    limit: int | None
+
+    def __str__(self) -> str:
+        return ', '.join(sorted('%s%s %d' % (host, '/' + subset if subset else '', weight) for host, subset, weight in self.to)) + (
+            ' until %d' % self.limit if self.limit else '')
+
+
+def wanted(http: t.Iterable[t.Mapping[str, t.Any]], full: t.Callable[[str], str]) -> set[Way]:
+    """Returns where the rules of a VirtualService lead; *full* completes a host's name."""
+    ways = set()
+    for rule in http:
+        entries = rule.get('route') or []
+        targets = [(full((entry.get('destination') or {}).get('host') or ''), (entry.get('destination') or {}).get('subset') or '',
+                    entry.get('weight') or 0) for entry in entries]
+        targets = [target for target in targets if target[2]] if len(targets) > 1 else targets
+        for match in rule.get('match') or [{}]:
+            if targets:
+                ways.add(Way(_plain(targets), limit_of(((match.get('headers') or {}).get(HEADER) or {}).get('regex'))))
+    return ways
+
+
+def shown(dump: t.Any, namespace: str, name: str) -> set[Way]:
+    """Returns where the routes lead that an Envoy has of the VirtualService *name* in *namespace*."""
+    ways: set[Way] = set()
+    ending = '/namespaces/%s/virtual-service/%s' % (namespace, name)
+    for route in _routes(dump):
+        config = (((route.get('metadata') or {}).get('filter_metadata') or {}).get('istio') or {}).get('config')
+        action = route.get('route')
+        if not action or not str(config).endswith(ending):
+            continue
+        clusters = (action.get('weighted_clusters') or {}).get('clusters') or [{'name': action.get('cluster'), 'weight': 1}]
+        targets = []
+        for cluster in clusters:
+            parts = str(cluster.get('name')).split('|')
+            if len(parts) == 4:
+                targets.append((parts[3], parts[2], int(cluster.get('weight') or 0)))
+        limits = [limit_of((((header.get('string_match') or {}).get('safe_regex')) or {}).get('regex'))
+                  for header in (route.get('match') or {}).get('headers') or [] if header.get('name') == HEADER]
+        ways.add(Way(_plain(targets), limits[0] if limits else None))
+    return ways
+
+
+def difference(want: t.Collection[Way], has: t.Collection[Way]) -> str:
+    """Returns what an Envoy lacks, or has too much, of what it should have; nothing when it has a split and no other."""
+    if not has:
+        return 'it has no route of it'
+    strange = [way for way in has if way not in want]
+    if strange:
+        return 'it still sends requests to %s' % '; '.join(sorted(map(str, strange)))
+    lacking = [way for way in want if way.limit is not None and way not in has]
+    if lacking:
+        return 'it does not send requests to %s yet' % '; '.join(sorted(map(str, lacking)))
+    return ''
+
+
+def _plain(targets: t.Sequence[_Target]) -> frozenset[_Target]:
+    return frozenset((host, subset, weight if len(targets) > 1 else 1) for host, subset, weight in targets)
+
+
+def _routes(part: t.Any) -> t.Iterator[t.Mapping[str, t.Any]]:
+    """Every route of a dump, wherever it stands in it."""
+    if isinstance(part, list):
+        for one in part:
+            yield from _routes(one)
+    elif isinstance(part, dict):
+        for key, value in part.items():
+            if key == 'routes' and isinstance(value, list):
+                yield from (one for one in value if isinstance(one, dict))
+            else:
+                yield from _routes(value)
