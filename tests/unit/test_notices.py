@@ -19,7 +19,8 @@ from ansible_collections.progressive.delivery.plugins.module_utils._notices impo
 
 START = {'event': 'rollout_started', 'ts': 100.0, 'rollout': 'r1', 'service': 'shop', 'version': '5.1', 'previous_version': '5.0',
          'strategy': 'hybrid', 'stable': 'blue', 'by': 'kim', 'stages': 2,
-         'plan': [{'index': 1, 'arm': 'canary', 'share_bp': 500, 'bake_s': 60.0}, {'index': 2, 'arm': 'green', 'share_bp': 10000, 'bake_s': 30.0}]}
+         'plan': [{'index': 1, 'arm': 'canary', 'share_bp': 500, 'bake_s': 60.0},
+                  {'index': 2, 'arm': 'green', 'share_bp': 10000, 'bake_s': 30.0}]}
 STAGE = {'event': 'stage_started', 'ts': 110.0, 'index': 1, 'name': 'canary', 'label': 'canary 5 %', 'arm': 'canary', 'bake_s': 60.0}
 SAMPLE = {'event': 'sample', 'ts': 111.0, 'arms': {'blue': {'requests': 95, 'errors': 0}, 'canary': {'requests': 5, 'errors': 2}}}
 PASSED = {**STAGE, 'event': 'stage_finished', 'ts': 170.0, 'verdict': 'pass', 'duration_s': 60.0, 'requested_bp': {'canary': 500},
@@ -81,7 +82,8 @@ def test_a_question_waits_for_an_answer():
 
 
 EVENT = st.fixed_dictionaries(
-    {'event': st.sampled_from(['rollout_started', 'stage_started', 'sample', 'stage_finished', 'way_back', 'asked', 'rollout_finished', 'note']),
+    {'event': st.sampled_from(['rollout_started', 'stage_started', 'sample', 'stage_finished', 'way_back', 'asked', 'rollout_finished',
+                               'note']),
      'ts': st.floats(0, 1e9)},
     optional={'arm': st.sampled_from(['canary', 'blue']), 'label': st.text(max_size=5), 'verdict': st.sampled_from(['pass', 'fail']),
               'arms': st.dictionaries(st.sampled_from(['canary', 'blue']), st.fixed_dictionaries({}, optional={
@@ -139,7 +141,8 @@ def test_it_tells_that_the_run_is_gone(tmp_path):
 
 @pytest.mark.parametrize(('channel', 'event', 'incident', 'wanted'), [
     ({'type': 'slack'}, 'stage', '', True), ({'type': 'slack', 'events': ['finished']}, 'stage', '', False),
-    ({'type': 'pagerduty'}, 'stage', '', False), ({'type': 'pagerduty'}, 'finished', 'resolve', True), ({'type': 'pagerduty'}, 'finished', '', False)])
+    ({'type': 'pagerduty'}, 'stage', '', False), ({'type': 'pagerduty'}, 'finished', 'resolve', True),
+    ({'type': 'pagerduty'}, 'finished', '', False)])
 def test_each_channel_gets_what_it_wants(channel, event, incident, wanted):
     narrator = Narrator()
     notice = narrator._notice(event, 'info', 1.0, 'a', 'b', incident=incident)
@@ -149,7 +152,8 @@ def test_each_channel_gets_what_it_wants(channel, event, incident, wanted):
 # --- channels ---
 
 GOOD = {
-    'slack': {'url': 'https://hooks.slack.com/services/T0/B0/abcdef'}, 'teams': {'url': 'https://prod.example/workflows/abcdef'},
+    'slack': {'url': 'https://hooks.slack.com/services/T0/B0/abcdef'},
+    'teams': {'url': 'https://prod.example/workflows/abcdef'},
     'email': {'host': 'mail', 'sender': 'a@example.org', 'to': 'b@example.org'}, 'pagerduty': {'integration_key': 'abcdef0123'},
     'webhook': {'url': 'http://127.0.0.1:1/x', 'headers': {'Authorization': 'Bearer abcdef'}}}
 
