@@ -19,7 +19,8 @@ from receivers import Http, Smtp, Vendors
 ROOT = Path(__file__).resolve().parents[2]
 NOTICE = {'number': 2, 'event': 'rolled_back', 'severity': 'critical', 'title': 'shop 5.1 was taken out in canary 5 %',
           'text': 'canary: 3 of 14 requests failed <b> & "{{ 7 * 7 }}". All traffic is on blue again.', 'service': 'shop',
-          'rollout': 'shop-r1', 'version': '5.1', 'time': '2026-11-22T19:00:00.000Z', 'facts': [['canary', '14 requests, 3 failed']], 'incident': 'trigger'}
+          'rollout': 'shop-r1', 'version': '5.1', 'time': '2026-11-22T19:00:00.000Z',
+          'facts': [['canary', '14 requests, 3 failed']], 'incident': 'trigger'}
 
 
 @pytest.fixture

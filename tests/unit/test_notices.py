@@ -172,7 +172,8 @@ def test_good_channels_are_taken():
     ([{'type': 'teams', 'url': 'https://x/s', 'events': ['end']}], "asks for the event 'end'"),
     ([{'type': 'teams', 'url': 'https://x/s', 'timeout': 300}], 'give 1 to 30 seconds'),
     ([{'type': 'teams', 'url': 'https://x/s', 'timeout': True}], 'must be of type int'),
-    ([{'type': 'email', 'sender': 'a@b'}], 'needs "to"'), ([{'type': 'teams', 'url': 'https://x/s', 'name': 'a b'}], 'notification channel')])
+    ([{'type': 'email', 'sender': 'a@b'}], 'needs "to"'),
+    ([{'type': 'teams', 'url': 'https://x/s', 'name': 'a b'}], 'notification channel')])
 def test_a_channel_that_is_not_understood_is_one_sentence(channels, sentence):
     with pytest.raises(BadInput, match='.') as caught:
         check_channels(channels)
