@@ -141,9 +141,9 @@ class KubeShop:
     def patch(self, body: t.Any, content_type: str = 'application/merge-patch+json', subresource: str = '') -> dict[str, t.Any]:
         return self.cluster.request('PATCH', self.path + subresource, body, content_type)
 
-    def weights(self) -> dict[str, int]:
-        """Services and their weights, those without any left out."""
-        return {one[self.route.service]: one.get('weight', 1) for one in self.route.destinations(self.object()['spec'])
+    def weights(self, route: dict[str, t.Any] | None = None) -> dict[str, int]:
+        """Services and their weights, those without any left out; of *route*, or as it is now."""
+        return {one[self.route.service]: one.get('weight', 1) for one in self.route.destinations((route or self.object())['spec'])
                 if one.get('weight', 1)}
 
     def record(self) -> str:

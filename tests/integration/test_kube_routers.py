@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import asyncio
+import http.server
 import json
+import random
 import threading
 import typing as t
 from pathlib import Path
@@ -339,7 +341,7 @@ def test_the_stage_is_in_force_when_the_controller_has_accepted_it(one: KubeShop
     def controller() -> None:
         def accept() -> bool:
             route = one.object()
-            if one.weights() != {'shop-green': 10000}:
+            if one.weights(route) != {'shop-green': 10000}:
                 return False
             conditions = [{'type': kind, 'status': 'True', 'reason': 'Fine', 'message': '', 'lastTransitionTime': '2026-01-01T00:00:00Z',
                            'observedGeneration': route['metadata']['generation']} for kind in ('Accepted', 'ResolvedRefs')]
@@ -353,6 +355,56 @@ def test_the_stage_is_in_force_when_the_controller_has_accepted_it(one: KubeShop
     thread.join()
     assert result['endpoints'][0]['evidence'] == {
         'level': 'L1', 'text': 'accepted by x.example/y', 'observed_bp': {'green': 10000}}
+
+
+class Plane:
+    """Stands in for a data plane: answers with the name of an arm, in turn by the weights of the route, or of how it once was if *stale*."""
+
+    def __init__(self, one: KubeShop) -> None:
+        self.one, self.stale, self._turn, self._known = one, False, 0, {'shop-blue': 1}
+        plane = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header('X-Arm', plane.arm())
+                self.send_header('Content-Length', '0')
+                self.end_headers()
+
+            def log_message(self, *args: t.Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+        self.lock = threading.Lock()
+
+    def arm(self) -> str:
+        with self.lock:
+            if self._turn % 100 == 0 and not self.stale:
+                self._known = self.one.weights()
+            self._turn += 1
+            names = sorted(self._known)
+            return random.choices(names, [self._known[name] for name in names])[0][len('shop-'):]
+
+    def __enter__(self) -> 'Plane':
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_what: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def test_probes_show_the_shares_or_what_was_written_is_put_back(cluster: KubeApi, tmp_path: Path) -> None:
+    with shop(cluster, tmp_path, 'TraefikService') as one, Plane(one) as plane:
+        assert 'cannot show the shares by its traffic' in sentence(lambda: one.canary('20%', verify='L3'))
+        probe = {'url': 'http://127.0.0.1:%d/' % plane.server.server_port, 'header': 'x-arm'}
+        endpoints = [one.endpoint(probe=probe)]
+        evidence = one.canary('20%', verify='L3', endpoints=endpoints)['endpoints'][0]['evidence']
+        assert evidence['level'] == 'L3' and 1000 < evidence['observed_bp']['canary'] < 3000
+        plane.stale = True
+        said = sentence(lambda: one.canary('60%', verify='L3', verify_timeout='3s', endpoints=endpoints))
+        assert 'requests and should get' in said
+        assert one.weights() == {'shop-blue': 8000, 'shop-canary': 2000} and one.look()['lease_left_s'] > 0
 
 
 # ---- side by side
