@@ -167,7 +167,8 @@ def _area(plot: Plot, class_: str, edges: t.Sequence[tuple[float, float, float]]
 def _labels(plot: Plot) -> list[Safe]:
     """The names of the limits, beside the plot, moved apart where they would cover each other."""
     named = {(limit.label, limit.class_, plot.y(limit.value)) for limit in plot.limits}
-    rows = sorted(named, key=lambda row: row[2])[:10]
+    # A report that is made again is the same: no order of a set.
+    rows = sorted(named, key=lambda row: (row[2], row[0]))[:10]
     found, last = [], -math.inf
     for label, class_, y in rows:
         last = max(y, last + _LINE)
