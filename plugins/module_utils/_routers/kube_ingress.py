@@ -24,6 +24,7 @@ import typing as t
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Unsupported
 from ansible_collections.progressive.delivery.plugins.module_utils._kube.objects import Obj, Ref, annotation
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_dns_name, check_port
+from ansible_collections.progressive.delivery.plugins.module_utils._routers import traefik_raw
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Arm, Capabilities
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import (
@@ -41,6 +42,7 @@ class CanaryIngressCodec(Plain):
     """The codec of one main Ingress and its canary."""
 
     home = _MAIN
+    admin_path = traefik_raw.RAW
 
     def __init__(self, endpoint: Endpoint, service: str, arms: t.Mapping[str, Arm]) -> None:
         kube = t.cast(t.Any, endpoint.kube)
@@ -191,6 +193,15 @@ class CanaryIngressCodec(Plain):
     def accepted(self, objects: Objects) -> Accepted:
         # The status of an Ingress has the addresses of load balancers and no generation.
         return Accepted(None, 'a controller of Ingresses does not say what it has taken')
+
+    def unseen(self, objects: Objects, told: t.Any) -> str:
+        main, canary = t.cast(Obj, objects[_MAIN]), objects.get(_CANARY)
+        paths = [traefik_raw.Path(number, place, path['backend']['service']['name'])
+                 for number, rule in enumerate(main['spec'].get('rules') or [])
+                 for place, path in enumerate((rule.get('http') or {}).get('paths') or []) if self._is_ours(main, rule, path)]
+        said = _said(canary) if canary else None
+        return traefik_raw.difference(told, self._main.namespace, self._main.name, paths,
+                                      traefik_raw.Share(said[0], said[1], bool(said[2])) if said else None)
 
 
 def _each_path(ingress: Obj) -> list[tuple[Obj, Obj]]:
