@@ -5,6 +5,7 @@
 """A Kubernetes cluster with real data planes on this machine: kind, one node, everything at ports of 127.0.0.1.
 
     python cluster/cluster.py up|down|status
+    python cluster/cluster.py run -- COMMAND...      ended afterwards if it did not run before
 
 CLUSTER=existing takes the cluster that KUBECONFIG names instead of making one: the data planes are installed there, with images of
 the registry CLUSTER_REGISTRY (or such as its nodes have already), and reached at its nodes' addresses. CLUSTER_DIR and CLUSTER_PORT
@@ -14,13 +15,16 @@ move the cluster, so that two can run side by side. Exit code 77, and why in one
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import typing as t
 from pathlib import Path
 
@@ -37,6 +41,10 @@ IMAGE_PREFIX = 'progressive.delivery/'
 DEPLOYMENTS = (('traefik', 'traefik'), ('istio-system', 'istiod'), ('istio-system', 'istio-ingressgateway'),
                ('projectcontour', 'contour'), ('projectcontour', 'envoy'), ('kube-system', 'metrics-server'))
 LEFT_OUT = 77
+
+
+class NoCluster(Exception):
+    """No cluster can be had on this machine: a sentence that says why."""
 
 
 class Tools:
@@ -57,28 +65,57 @@ class Tools:
                                               ' '.join((done.stderr or done.stdout).split('\n')[-12:]).strip()))
         return done.stdout
 
+    def piped(self, source: t.Sequence[object], target: t.Sequence[object]) -> None:
+        """Runs *source* into *target*."""
+        with subprocess.Popen([str(word) for word in source], stdout=subprocess.PIPE, env=self._env) as writing:
+            self.run(*target, stdin=writing.stdout, doing='%s | %s' % (source[0], ' '.join(map(str, target[:3]))))
+        if writing.returncode:
+            raise LabError('%s failed.' % ' '.join(map(str, source)))
+
+    def load(self, archive: Path) -> None:
+        """Gives the Docker daemon the images of *archive*."""
+        self.piped(['zstd', '--quiet', '--decompress', '--stdout', archive], ['docker', 'load', '--quiet'])
+
     def kubectl(self, *words: str, text: str | None = None) -> str:
         return self.run(self.kubectl_path, *words, text=text)
 
 
-def up() -> facts.Facts:
-    """Returns the facts of a cluster that answers, made first if there is none of these versions."""
+def up() -> tuple[facts.Facts, bool]:
+    """Returns the facts of a cluster that answers, and whether it was made for that: there was none, or one of other versions."""
     home = facts.directory()
     home.mkdir(parents=True, exist_ok=True)
     with _locked(home):
         there = _running()
         if there:
-            return there
+            return _with_service(there), False
         wanted = os.environ.get('CLUSTER') or 'kind'
         if wanted == 'existing':
             made = _existing()
         elif wanted == 'kind':
             _down(home)
-            made = _kind(home)
+            try:
+                made = _kind(home)
+            except BaseException:
+                _down(home)
+                raise
         else:
             raise LabError('CLUSTER is %r: give kind, or existing for the cluster that KUBECONFIG names.' % wanted)
         made.write()
-        return made
+        return made, True
+
+
+def run(command: t.Sequence[str]) -> int:
+    """Runs *command* while the cluster is up and returns its exit code; ends the cluster afterwards if it was started for it."""
+    made = False
+    try:
+        made = up()[1]
+        return subprocess.run(command, check=False).returncode
+    except NoCluster as error:
+        print('Left out: what needs a Kubernetes cluster (%s).' % error)
+        return 0
+    finally:
+        if made:
+            down()
 
 
 def down() -> None:
@@ -90,26 +127,55 @@ def down() -> None:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _running() -> facts.Facts | None:
+def _running(patience: float = 60.0) -> facts.Facts | None:
+    """The cluster that runs, if it is of these versions. One that runs and does not answer within *patience* seconds is left to its
+    owner (LabError): a busy machine is slow, and others may be at work in it."""
     try:
         there = facts.load()
     except LabError:
         return None
-    if there.versions != programs.versions():
+    if there.versions != programs.versions() or there.node and not _node_runs(there):
         return None
-    done = subprocess.run([there.kubectl, '--kubeconfig', there.kubeconfig, 'get', '--raw', '/readyz', '--request-timeout=5s'],
-                          capture_output=True, check=False)
-    return None if done.returncode else there
+    end = time.monotonic() + patience
+    while True:
+        done = subprocess.run([there.kubectl, '--kubeconfig', there.kubeconfig, 'get', '--raw', '/readyz', '--request-timeout=10s'],
+                              capture_output=True, text=True, check=False)
+        if not done.returncode:
+            return there
+        if time.monotonic() > end:
+            raise LabError('The cluster of %s runs but does not answer (%s): wait, or end it with `make cluster-down`.' % (
+                there.kubeconfig, done.stderr.strip()[-200:]))
+        time.sleep(0.5)
+
+
+def _node_runs(there: facts.Facts) -> bool:
+    done = subprocess.run(['docker', 'inspect', '--format', '{{.State.Running}}', there.node], capture_output=True, text=True, check=False,
+                          env={**os.environ, **({'DOCKER_HOST': there.docker_host} if there.docker_host else {})})
+    return done.stdout.strip() == 'true'
+
+
+def _with_service(there: facts.Facts) -> facts.Facts:
+    """The same cluster, with the lab's service as it is now."""
+    if not there.node or there.service_image == images.service():
+        return there
+    _use(there.docker_host)
+    tools = Tools(Path(there.kubeconfig), there.docker_host)
+    tools.load(images.python())
+    _load_service(tools, there.node)
+    there = dataclasses.replace(there, service_image=images.service())
+    there.write()
+    return there
 
 
 def _kind(home: Path) -> facts.Facts:
     docker_host = _docker(home)
-    if docker_host:
-        os.environ['DOCKER_HOST'] = docker_host
+    _use(docker_host)
     subprocess.run([str(APT), 'zstd'], check=True)
     node_archive, built = images.node()
-    planes_archive = images.planes()
     tools = Tools(home / 'kubeconfig', docker_host)
+    tools.load(node_archive)
+    tools.load(images.python())
+    planes_archive = images.planes()
     port, name = facts.first_port(), _name()
     config = (HERE / 'kind.yaml').read_text() + '    extraPortMappings:\n' + ''.join(
         '      - {listenAddress: 127.0.0.1, hostPort: %d, containerPort: %d}\n' % (port + number, node_port)
@@ -117,16 +183,24 @@ def _kind(home: Path) -> facts.Facts:
     if built:
         config = config.replace('networking:\n', 'networking:\n  disableDefaultCNI: true\n')
     (home / 'kind.yaml').write_text(config)
-    _load(tools, node_archive, ['docker', 'load', '--quiet'])
     print('starting Kubernetes: kind, %s' % ('a node image built here' if built else programs.versions()['KIND_NODE']), flush=True)
     tools.run(tools.kind, 'create', 'cluster', '--name', name, '--image', images.NODE_IMAGE, '--config', home / 'kind.yaml',
               '--wait', '120s', doing='kind create cluster')
     node = name + '-control-plane'
-    _load(tools, planes_archive, ['docker', 'exec', '--interactive', node, 'ctr', '--namespace', 'k8s.io', 'images', 'import', '-'])
+    tools.piped(['zstd', '--quiet', '--decompress', '--stdout', planes_archive], _importing(node))
+    _load_service(tools, node)
     _install(tools, IMAGE_PREFIX)
     addresses = {name: '127.0.0.1:%d' % (port + number) for number, name in enumerate(facts.NODE_PORTS)}
-    return facts.Facts(str(tools.kubeconfig), 'kind-' + name, node, docker_host, str(tools.kubectl_path), IMAGE_PREFIX + 'service:lab',
-                       addresses, programs.versions())
+    return facts.Facts(str(tools.kubeconfig), 'kind-' + name, node, docker_host, str(tools.kubectl_path), images.service(), addresses,
+                       programs.versions())
+
+
+def _load_service(tools: 'Tools', node: str) -> None:
+    tools.piped(['docker', 'save', *images.build_service()], _importing(node))
+
+
+def _importing(node: str) -> list[str]:
+    return ['docker', 'exec', '--interactive', node, 'ctr', '--namespace', 'k8s.io', 'images', 'import', '-']
 
 
 def _existing() -> facts.Facts:
@@ -158,11 +232,6 @@ def _install(tools: Tools, prefix: str) -> None:
         tools.kubectl('--namespace', namespace, 'rollout', 'status', 'deployment/' + name, '--timeout=180s')
 
 
-def _load(tools: Tools, archive: Path, into: t.Sequence[str]) -> None:
-    with subprocess.Popen(['zstd', '--quiet', '--decompress', '--stdout', str(archive)], stdout=subprocess.PIPE) as unpacking:
-        tools.run(*into, stdin=unpacking.stdout, doing='loading %s' % archive.name)
-
-
 def _docker(home: Path) -> str:
     """Returns the DOCKER_HOST of a daemon: empty when one answers already, else that of one started for this cluster."""
     if shutil.which('docker') and not subprocess.run(['docker', 'info'], capture_output=True, check=False).returncode:
@@ -170,11 +239,16 @@ def _docker(home: Path) -> str:
     # Not below the checkout: UNIX sockets lie deep below it, and their paths may have 107 bytes.
     own = tempfile.mkdtemp(prefix='pd-docker.', dir='/tmp')
     (home / 'docker').write_text(own)
-    done = subprocess.run([str(DAEMON), 'start', own], check=False)
+    done = subprocess.run([str(DAEMON), 'start', own], stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        _down(home)
-        sys.exit(done.returncode)
+        raise NoCluster(done.stderr.strip().removeprefix('Left out: '))
     return 'unix://%s/docker.sock' % own
+
+
+def _use(docker_host: str) -> None:
+    """Lets the scripts that make images find the daemon."""
+    if docker_host:
+        os.environ['DOCKER_HOST'] = docker_host
 
 
 def _down(home: Path) -> None:
@@ -209,16 +283,26 @@ def _say(there: facts.Facts) -> None:
             print('%-16s http://%s' % (name, address))
 
 
+def _stop(number: int, _frame: object) -> None:
+    sys.exit(128 + number)
+
+
 def main() -> None:
+    signal.signal(signal.SIGTERM, _stop)
     try:
         if sys.argv[1:] == ['up']:
-            _say(up())
+            _say(up()[0])
         elif sys.argv[1:] == ['down']:
             down()
         elif sys.argv[1:] == ['status']:
             _say(_running() or sys.exit('No cluster answers: start one with `make cluster`.'))
+        elif sys.argv[1:3] == ['run', '--'] and sys.argv[3:]:
+            sys.exit(run(sys.argv[3:]))
         else:
-            sys.exit('usage: cluster.py up|down|status')
+            sys.exit('usage: cluster.py up|down|status|run -- COMMAND...')
+    except NoCluster as error:
+        print('Left out: %s' % error, file=sys.stderr)
+        sys.exit(LEFT_OUT)
     except LabError as error:
         sys.exit(str(error))
 

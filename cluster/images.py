@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shutil
 import subprocess
 import tempfile
 import typing as t
@@ -23,6 +25,7 @@ CHECKOUT = IMAGES.parents[1]
 NODE_PROGRAMS = ('hyperkube', 'etcd', 'coredns', 'pause')
 PLANE_PROGRAMS = ('traefik', 'contour', 'istiod', 'metrics-server')
 NODE_IMAGE = 'progressive.delivery/node:lab'
+PYTHON_IMAGE = 'progressive.delivery/python:lab'
 
 
 def node() -> tuple[Path, bool]:
@@ -47,12 +50,26 @@ def node() -> tuple[Path, bool]:
     return archive, archive == built
 
 
+def python() -> Path:
+    """Returns the archive of PYTHON_IMAGE: Python and what the lab's service needs. The daemon need not have it."""
+    published = programs.versions()['PYTHON_IMAGE']
+    common = [IMAGES / 'python', IMAGES / 'locked.py', CHECKOUT / 'requirements' / 'run.txt']
+    pulled, built = _archive('python-pulled', common, [published]), _archive('python-built', common, [])
+
+    def pull() -> bool:
+        return not _run([str(IMAGES / 'python'), str(pulled), published], quiet=True)
+
+    def build() -> None:
+        if _run([str(IMAGES / 'python'), str(built)]):
+            raise LabError('The image of Python could not be built; what went wrong is above.')
+    return _kept(pulled, pull, built, build, 'Python')
+
+
 def planes() -> Path:
-    """Returns the archive of the data planes' images and of the lab's service, called progressive.delivery/NAME:lab."""
-    common = [IMAGES / 'planes', IMAGES / 'locked.py', CHECKOUT / 'lab' / 'service.py', CHECKOUT / 'requirements' / 'run.txt']
+    """Returns the archive of the data planes' images. The daemon has PYTHON_IMAGE by now."""
     published = {name: version for name, version in programs.versions().items() if name.endswith('_IMAGE')}
-    built = _archive('planes-built', [*common, IMAGES / 'envoy.txt'], [str(programs.path(name)) for name in PLANE_PROGRAMS])
-    pulled = _archive('planes-pulled', common, sorted(published.values()))
+    pulled = _archive('planes-pulled', [IMAGES / 'planes'], sorted(published.values()))
+    built = _archive('planes-built', [IMAGES / 'planes', IMAGES / 'envoy.txt'], [str(programs.path(name)) for name in PLANE_PROGRAMS])
 
     def pull() -> bool:
         return not _run([str(IMAGES / 'planes'), str(pulled), ''], quiet=True, **published)
@@ -64,9 +81,30 @@ def planes() -> Path:
     return _kept(pulled, pull, built, build, 'the data planes')
 
 
+def service() -> str:
+    """The name of the image of the lab's service as it is now: another lab/service.py is another name."""
+    sources = (CHECKOUT / 'lab' / 'service.py').read_bytes() + (IMAGES / 'Dockerfile.service').read_bytes()
+    return 'progressive.delivery/service:%s' % hashlib.sha256(sources).hexdigest()[:12]
+
+
+def build_service() -> list[str]:
+    """Builds service(), and the same as progressive.delivery/service:lab; returns both names. The daemon has PYTHON_IMAGE by now."""
+    names = [service(), 'progressive.delivery/service:lab']
+    with tempfile.TemporaryDirectory(prefix='pd-service-') as context:
+        shutil.copyfile(CHECKOUT / 'lab' / 'service.py', Path(context, 'service.py'))
+        Path(context, 'service.py').chmod(0o644)
+        shutil.copyfile(IMAGES / 'Dockerfile.service', Path(context, 'Dockerfile'))
+        done = subprocess.run(['docker', 'build', '--quiet', *(word for name in names for word in ('--tag', name)), context],
+                              env={**os.environ, 'DOCKER_BUILDKIT': '0'}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LabError('The image of the lab\'s service could not be built: %s' % done.stderr.strip()[-800:])
+    return names
+
+
 def _archive(name: str, files: t.Sequence[Path], words: t.Sequence[str]) -> Path:
-    release = Path('/etc/os-release').read_bytes() if name.endswith('built') else b''
-    key = hashlib.sha256(release)
+    key = hashlib.sha256()
+    if name.endswith('built'):
+        key.update('\n'.join(re.findall(r'^(?:ID|VERSION_CODENAME)=.*', Path('/etc/os-release').read_text(), re.M)).encode())
     for file in files:
         key.update(file.read_bytes())
     key.update('\n'.join(Path(word).parent.name if word.startswith('/') else word for word in words).encode())

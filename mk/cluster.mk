@@ -10,4 +10,4 @@ cluster-status: venv
 	@$(VENV)/bin/python cluster/cluster.py status
 
 test-cluster: venv-dev lab-setup ## tests against that cluster; ended afterwards where it did not run before
-	@$(STEP) $@ cluster/with-cluster $(BIN)/pytest tests/cluster $(TESTS)
+	@$(STEP) $@ $(BIN)/python cluster/cluster.py run -- $(BIN)/pytest tests/cluster $(TESTS)

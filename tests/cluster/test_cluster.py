@@ -97,12 +97,19 @@ def test_canary_ingress_by_weight_and_by_header(cluster, shop):
 
 @pytest.mark.parametrize(('plane', 'path', 'said'), [
     ('traefik_admin', '/metrics', 'traefik_'), ('traefik_admin', '/api/rawdata', '"routers"'), ('istio_admin', '/config_dump', 'ads'),
-    ('istio_admin', '/stats', 'update_rejected: 0'), ('istiod', '/metrics', 'pilot_'), ('istiod', '/debug/syncz', 'proxy'),
+    ('istio_admin', '/stats', 'update_rejected: 0'), ('istiod', '/metrics', 'pilot_'),
     ('contour_admin', '/clusters', 'contour::'), ('contour_metrics', '/metrics', 'contour_')])
 def test_what_data_planes_say_of_themselves(cluster, plane, path, said):
     answer = cluster.get(plane, path=path)
     assert answer.status == 200
     assert said in answer.body
+
+
+def test_istiod_tells_what_it_has_pushed_to_those_who_show_a_token(cluster):
+    token = cluster.kubectl('--namespace', 'istio-system', 'create', 'token', 'istiod', '--audience=istio-ca').strip()
+    assert cluster.get('istiod', path='/debug/syncz').status == 401
+    told = json.loads(cluster.get('istiod', path='/debug/syncz', headers={'Authorization': 'Bearer ' + token}).body)
+    assert [proxy['proxy_type'] for proxy in told] == ['router']
 
 
 def test_a_pod_that_crashes_is_started_again(cluster, shop):
