@@ -59,7 +59,9 @@ options:
   endpoints:
     description:
       - The routers, as M(progressive.delivery.traffic_weight) takes them. With at least one of them there is a source V(router), which
-        reads HAProxy's counters and, where the endpoint names its C(ring), the latency of each request.
+        reads HAProxy's counters and, where the endpoint names its C(ring), the latency of each request; at a route of a cluster the
+        metrics of its data plane, as its C(metrics) say, and the state of the arms' pods. Counts of all endpoints are added up, and a
+        limit also holds behind each endpoint alone.
     type: list
     elements: dict
     default: []
@@ -102,6 +104,10 @@ options:
           - What is measured. Of the source V(router) - V(error_ratio), V(success_ratio), V(errors), V(requests), V(request_rate),
             V(share_bp), V(attempt_error_ratio); with a ring the latency quantiles V(latency_p50), V(latency_p95), V(latency_p99.9) and so
             on; and the gauges V(servers_up), V(servers_up_ratio), V(servers_down), V(retries), V(redispatches), V(queue), V(sessions).
+          - At routes of a cluster the servers are the arm's pods that are not being deleted, and up is ready. Besides, V(restarts) and
+            V(oom_kills) of their containers since the gate began, V(crash_loops) (containers that wait after a crash), V(cpu_ratio) and
+            V(memory_ratio), the part of its limit that the pod uses that uses most, where the cluster serves C(metrics.k8s.io). Of
+            several endpoints, a gauge is that of the one that sees the arm worst.
           - Of V(prometheus), the name of a query. Of V(http), V(probe_success_ratio), V(probe_error_ratio), V(probe_latency_p95) and so on.
           - A V(sequential) condition counts bad requests. It names V(errors), or V(latency) with O(conditions[].above_ms); of another
             source the V(errors) or the V(error_ratio) of one of its counts, V(checkout_errors) for counts named V(checkout).

@@ -123,8 +123,7 @@ class ScrapeSource:
         return base.Block(
             arm, self.name, seconds=seconds, requests=sum(part.requests for part in parts), bad=sum(part.bad for part in parts),
             latencies_ms=tuple(value for part in parts for value in part.latencies_ms), unseen=sum(part.unseen for part in parts),
-            waiting=tuple((ms, sum(part.waiting_over(ms) for part in parts)) for ms in steps),
-            servers=tuple(server for part in parts for server in part.servers))
+            waiting=tuple((ms, sum(part.waiting_over(ms) for part in parts)) for ms in steps))
 
     def _parse(self, name: str, text: str) -> list[exposition.Sample]:
         try:
@@ -159,8 +158,7 @@ class ScrapeSource:
             latencies = () if first else exposition.spread({edge * self._plane.unit_ms: value for edge, value in steps.items()})
             made[arm] = base.Block(
                 arm, self.name, seconds=seconds, requests=round(counted), bad=min(round(failed), round(counted)), latencies_ms=latencies,
-                unseen=max(round(counted) - len(latencies), 0), waiting=process.waiting.over(now, rows, rows),
-                servers=((name, min(round(failed), round(counted)), round(counted)),))
+                unseen=max(round(counted) - len(latencies), 0), waiting=process.waiting.over(now, rows, rows))
         process.waiting.mark(answered, None, t.cast(t.Any, {key: row for rows in tries.values() for key, row in rows.items()}))
         return made
 
