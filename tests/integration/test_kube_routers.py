@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import http.server
 import json
+import os
 import random
+import subprocess
+import sys
 import threading
 import typing as t
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.progressive.delivery.plugins.module_utils._errors import Conflict, Expired, Unsupported
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import Conflict
 from ansible_collections.progressive.delivery.plugins.module_utils._routers import registry
 from haproxy_lab import wait_for
 from kube_api import KubeApi
@@ -407,6 +410,34 @@ def test_probes_show_the_shares_or_what_was_written_is_put_back(cluster: KubeApi
         assert one.weights() == {'shop-blue': 8000, 'shop-canary': 2000} and one.look()['lease_left_s'] > 0
 
 
+# ---- as tasks
+
+def test_tasks_on_the_control_host_and_on_a_target(one: KubeShop, tmp_path: Path) -> None:
+    common = {'service': 'shop', 'arms': ARMS, 'endpoints': [one.endpoint()]}
+    move = {**common, 'verify': 'L0', 'split': {'canary': '5%'}, 'lease': '60s', 'rollout': 'r1'}
+    tasks = [('traffic_weight', move), ('traffic_weight', {**move, 'run_on': 'target'}), ('traffic_weight_info', common),
+             ('traffic_weight', {**common, 'state': 'way_back', 'run_on': 'target'})]
+    play = [{'hosts': 'localhost', 'gather_facts': False, 'connection': 'local', 'vars': {'ansible_python_interpreter': sys.executable},
+             'tasks': [{'name': 'Task', 'progressive.delivery.' + module: options, 'register': 'out%d' % number}
+                       for number, (module, options) in enumerate(tasks)] + [{'name': 'Keep', 'ansible.builtin.copy': {
+                           'dest': str(tmp_path / 'out.json'), 'content': '{{ [out0, out1, out2, out3] | to_json }}'}}]}]
+    (tmp_path / 'play.yml').write_text(json.dumps(play))
+    root = Path(__file__).resolve().parents[2]
+    process = subprocess.Popen(
+        [Path(sys.executable).parent / 'ansible-playbook', str(tmp_path / 'play.yml')], cwd=root, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, env={**os.environ, 'ANSIBLE_COLLECTIONS_PATH': str(root / '.collections'), 'ANSIBLE_NOCOLOR': '1'})
+
+    async def ended() -> str:
+        return await asyncio.get_running_loop().run_in_executor(None, lambda: process.communicate(timeout=120)[0])
+
+    text = one.run(ended())
+    assert process.returncode == 0, text
+    out = json.loads((tmp_path / 'out.json').read_text())
+    assert [task['changed'] for task in out] == [True, False, False, True]
+    assert out[2]['endpoints'][0]['candidates'] == {'canary': 500} and out[2]['endpoints'][0]['rollout'] == 'r1'
+    assert one.weights() == {'shop-blue': 10000}
+
+
 # ---- side by side
 
 def test_haproxy_and_a_route_move_together(cluster: KubeApi, one: KubeShop) -> None:
@@ -426,4 +457,3 @@ def test_haproxy_and_a_route_move_together(cluster: KubeApi, one: KubeShop) -> N
             slow = [hosts.endpoints()[0], dict(route, deadline=1.5)]
             said = sentence(lambda: one.do(split={'canary': '5%'}, stable='blue', lease='20s', endpoints=slow, arms=arms))
             assert 'could not be asked' in said
-        assert Unsupported and Expired
