@@ -206,9 +206,10 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
     parser.add_argument('--seed', default='1')
     parser.add_argument('--ours', action='store_true', help='only the rows of our own gate')
     parser.add_argument('--short', action='store_true', help='few bakes, the rows of our own gate, 100 requests per second')
+    parser.add_argument('--nice', type=int, default=19, help='priority, 19 for the lowest (default) to 0')
     parser.add_argument('--plots', type=Path, help='directory for charts (SVG)')
     options = parser.parse_args(arguments)
-    os.nice(19)
+    os.nice(options.nice)
     if options.short:
         report = run(('cost', '5.1', '5.2'), 40, options.seed, True, sys.stdout, rps=RPS[:1], sizes=(1, 3), folder=options.plots)
     else:
