@@ -30,7 +30,8 @@ class Asks(t.Protocol):
 class Routes:
     """One namespace. *endpoint* is what all endpoints have besides kubeconfig and namespace; *arms* the service's."""
 
-    def __init__(self, api: Asks, namespace: str, endpoint: Obj, arms: Obj, kubeconfig: str | None = None, jobs: Jobs | None = None) -> None:
+    def __init__(self, api: Asks, namespace: str, endpoint: Obj, arms: Obj, kubeconfig: str | None = None,
+                 jobs: Jobs | None = None) -> None:
         self.api, self.namespace, self.arms, self.jobs = api, namespace, arms, jobs
         self.endpoint = {'name': 'route', 'kubeconfig': kubeconfig or api.kubeconfig, 'namespace': namespace, **endpoint}
 

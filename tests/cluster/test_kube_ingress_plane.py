@@ -45,7 +45,8 @@ def routed(cluster, namespace):
     made = []
 
     def make(router, name, **more):
-        shop = Routes(cluster.facts, namespace, {'router': router, 'object': name, 'lease_image': cluster.facts.service_image, **more}, ARMS)
+        shop = Routes(cluster.facts, namespace, {
+            'router': router, 'object': name, 'lease_image': cluster.facts.service_image, **more}, ARMS)
         shop.host, shop.port = '%s.%s.test' % (name, namespace), cluster.port('traefik')
         made.append(shop)
         return shop
