@@ -12,6 +12,8 @@ import json
 import time
 
 import pytest
+from ansible_collections.progressive.delivery.plugins.module_utils._metrics.exposition import parse
+from ansible_collections.progressive.delivery.plugins.module_utils._metrics.planes import PLANES, mended
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.registry import build_sources
 from cluster_lab import Cluster
 from haproxy_lab import wait_for
@@ -112,6 +114,19 @@ async def watched(source, work, complete, seconds=20.0):
         await source.close()
 
 
+def flushed(cluster, plane, shop):
+    """Whether Envoy's histograms have all that its counters have."""
+    counts = collections.Counter()
+    for sample in parse(mended(cluster.get(plane + '_admin', path='/stats/prometheus').body), PLANES['envoy'].names):
+        name = sample.labels.get('envoy_cluster_name', '')
+        if shop in name.replace('_', '-'):
+            if sample.name == PLANES['envoy'].requests:
+                counts[name] += sample.value
+            elif sample.labels.get('le') == '+Inf':
+                counts[name] -= sample.value
+    return counts and not any(counts.values())
+
+
 def counted(readings):
     total = collections.defaultdict(lambda: [0, 0])
     for reading in readings:
@@ -132,6 +147,8 @@ def test_a_data_plane_counts_what_clients_got(cluster, shop, name):
     cluster.apply(*objects(shop, host))
     wait_for(lambda: cluster.arm_of(plane, host), '%s to serve %s' % (plane, host), 60)
     wait_for(lambda: {cluster.arm_of(plane, host) for _ in range(20)} == set(ARMS), '%s to split %s' % (plane, host), 60)
+    if kind == 'envoy':
+        wait_for(lambda: flushed(cluster, plane, shop), 'histograms of what was before', 30)
     source, = build_sources('shop', ARMS, [endpoint(cluster, shop, plane, kind, options)], {})
     readings, wanted = asyncio.run(watched(
         source, lambda: sent(cluster, plane, host),

@@ -12,7 +12,7 @@ import typing as t
 import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import DeliveryError, Refused, Unreachable
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics import base, exposition, pods
-from ansible_collections.progressive.delivery.plugins.module_utils._metrics.planes import PLANES, Backend, patterns
+from ansible_collections.progressive.delivery.plugins.module_utils._metrics.planes import PLANES, Backend, mended, patterns
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.scrape import ScrapeSource
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.several import joined
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import parse_endpoints
@@ -71,6 +71,17 @@ def test_subsets_of_istio_are_told_apart() -> None:
     arms = names('envoy', backends={'blue': Backend('shop', 'web', 'v1'), 'canary': Backend('shop', 'web', 'v2')})
     assert arms('outbound|80|v2|web.shop.svc.cluster.local;') == ['canary']
     assert arms('outbound|80|v1|web.shop.svc.cluster.local;') == ['blue']
+
+
+def test_names_that_envoy_tears_apart() -> None:
+    # As found on a gateway that is plain Envoy; two namespaces that differ in a sign that is lost are not told apart.
+    lines = ['envoy_cluster_shop_svc_cluster_local__upstream_rq{envoy_response_code="200",envoy_cluster_name="outbound|80||web"} 25',
+             'envoy_cluster_shop_svc_cluster_local__upstream_rq_time_bucket{envoy_cluster_name="outbound|80||web-canary",le="5"} 3',
+             'envoy_cluster_shop_svc_cluster_local__external_upstream_rq{envoy_cluster_name="outbound|80||web"} 25',
+             'envoy_cluster_other_svc_cluster_local__upstream_rq_total{envoy_cluster_name="outbound|80||web"} 1']
+    found = exposition.parse(mended('\n'.join(lines) + '\n'), PLANES['envoy'].names)
+    assert [(one.name.rsplit('_cluster_', 1)[1], names('envoy')(one.labels['envoy_cluster_name'])) for one in found] == [
+        ('upstream_rq', ['blue']), ('upstream_rq_time_bucket', ['canary']), ('upstream_rq_total', [])]
 
 
 # What is counted

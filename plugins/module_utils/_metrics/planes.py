@@ -11,7 +11,9 @@ Tried on the data planes of ``cluster/`` (Traefik 3.7, Contour 1.33 and istiod w
 - Traefik counts under the name of the *service* that it makes of a route: ``httproute-NAMESPACE-ROUTE-gw-...-svc-NAMESPACE-SERVICE-N@
   kubernetesgateway``, ``NAMESPACE-SERVICE-PORT@kubernetescrd``, and of the canary annotations of ingress-nginx
   ``NAMESPACE-INGRESS-SERVICE-PORT@kubernetesingressnginx`` for the main Ingress and the same with ``-canary`` for the other one;
-- Envoy counts by cluster: ``NAMESPACE_SERVICE_PORT`` (Contour), ``outbound|PORT|SUBSET|HOST;`` (Istio). Its histograms grow when it
+- Envoy counts by cluster: ``NAMESPACE_SERVICE_PORT`` (Contour), ``outbound|PORT|SUBSET|HOST;`` (Istio). Without the tags that Istio's own
+  images bring along, it takes what follows the host's first dot for a part of the metric's name: ``envoy_cluster_NAMESPACE_svc_
+  cluster_local__upstream_rq{envoy_cluster_name="outbound|PORT|SUBSET|SERVICE"}``. Its histograms grow when it
   flushes them, every 5 s unless ``stats_flush_interval`` says otherwise; its counters at once. Of a request that was retried it counts
   the last answer in ``upstream_rq`` and each try in ``upstream_rq_total``; answers it makes itself because nobody answered count.
 """
@@ -71,6 +73,18 @@ class Backend:
     subset: str = ''
 
 
+# What follows the first dot of an Istio cluster's host, with every other sign an underscore; the ';' behind it is one, too.
+_TORN = re.compile(r'^envoy_cluster_(?P<rest>[a-zA-Z0-9_]+?)__(?P<metric>upstream_rq(?:_total|_active|_time_bucket)?)'
+                   r'\{(?P<before>[^\n]*?)envoy_cluster_name="(?P<name>outbound\|[^"\n]*)"', re.M)
+
+
+def mended(text: str) -> str:
+    """Returns metrics with the names of Istio's clusters in one piece, as ``outbound|80||web.shop_svc_cluster_local``."""
+    if '__upstream_rq' not in text:
+        return text
+    return _TORN.sub(r'envoy_cluster_\g<metric>{\g<before>envoy_cluster_name="\g<name>.\g<rest>"', text)
+
+
 def patterns(kind: str, endpoint: Endpoint, arms: t.Mapping[str, Backend]) -> dict[str, t.Pattern[str]]:
     """Returns what matches the whole name of each arm's requests."""
     made = _envoy if kind == 'envoy' else _traefik
@@ -85,8 +99,13 @@ def exactly(names: t.Iterable[str]) -> t.Pattern[str]:
 def _envoy(_endpoint: Endpoint, arm: str, arms: t.Mapping[str, Backend]) -> list[str]:
     backend = arms[arm]
     namespace, service = re.escape(backend.namespace), re.escape(backend.service)
-    host = service if '.' in backend.service else r'%s\.%s\.svc\.[a-z0-9.-]+' % (service, namespace)
-    return [r'outbound\|\d+\|%s\|%s;?' % (re.escape(backend.subset), host), r'%s_%s_\d+' % (namespace, service),
+    if '.' in backend.service:
+        first, rest = backend.service.split('.', 1)
+        hosts = [service, r'%s\.%s' % (first, re.sub('[^A-Za-z0-9]', '_', rest))]
+    else:
+        hosts = [r'%s\.%s\.svc\.[a-z0-9.-]+' % (service, namespace),
+                 r'%s\.%s_svc_[a-z0-9_]+' % (service, backend.namespace.replace('-', '_'))]
+    return [r'outbound\|\d+\|%s\|(?:%s);?' % (re.escape(backend.subset), '|'.join(hosts)), r'%s_%s_\d+' % (namespace, service),
             r'%s/%s/\d+/[0-9a-f]+' % (namespace, service)]
 
 

@@ -23,7 +23,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._errors impor
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics import base, exposition
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.counters import Waiting
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.cumulative import Counter, Series
-from ansible_collections.progressive.delivery.plugins.module_utils._metrics.planes import Plane
+from ansible_collections.progressive.delivery.plugins.module_utils._metrics.planes import Plane, mended
 
 Fetch = t.Callable[[], t.Awaitable[t.Mapping[str, t.Union[str, DeliveryError]]]]
 """Returns the text of each process of the data plane, by its name, or why it could not be had."""
@@ -127,7 +127,7 @@ class ScrapeSource:
 
     def _parse(self, name: str, text: str) -> list[exposition.Sample]:
         try:
-            return exposition.parse(text, self._plane.names)
+            return exposition.parse(mended(text), self._plane.names)
         except ValueError as exc:
             raise Refused('%s of %s does not answer with metrics in the Prometheus text format: "%s".' % (name, self.name, exc)) from None
 
