@@ -284,6 +284,11 @@ def test_the_way_back_undoes_a_promotion_once():
     assert home.split == all_to('blue') and home.previous is None and plan(one).way_back(home) is None
 
 
+def test_a_route_that_was_never_moved_has_no_way_back():
+    one = codec()
+    assert plan(one).way_back(seen_of(one, {'route': httproute(rule(('shop-blue', 1)), rule(('shop-green', 1)))})) is None
+
+
 def test_the_way_back_leads_where_somebody_is_ready():
     one = codec()
     moved = plan(one).expected(start(one), plan(one).plan(start(one), desired(CANARY, 30.0)))

@@ -218,7 +218,8 @@ class KubePlan:
         if observed.split is None:
             return None
         record, split = t.cast(KubeState, observed.state).record, observed.split
-        if split.partial or observed.lease_left_s is not None or not t.cast(KubeState, observed.state).decoded.uniform:
+        mixed = bool(record) and not t.cast(KubeState, observed.state).decoded.uniform
+        if split.partial or observed.lease_left_s is not None or mixed:
             goal, version = split.stable, observed.version
         elif record.get('previous') in self.arms:
             goal, version = record['previous'], record.get('previous_version')

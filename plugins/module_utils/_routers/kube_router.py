@@ -277,7 +277,7 @@ class KubeRouter:
                 await self._send(requests)
                 break
             except Conflict:
-                again = self._plan.way_back(self._seen(await self._objects()))
+                again = self._plan.way_back(self._seen(*await self._everything()))
                 if again is None:
                     break
                 if attempt + 1 == _TRIES:
