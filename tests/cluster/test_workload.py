@@ -11,11 +11,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from cluster_lab import Cluster, service
+from haproxy_lab import wait_for
 
 from ansible_collections.progressive.delivery.plugins.module_utils._capacity import run_capacity
 from ansible_collections.progressive.delivery.plugins.module_utils._workload import run_status
@@ -63,15 +63,15 @@ CASES = {
 
 @pytest.fixture(scope='module')
 def bad(cluster):
-    """A namespace with every bad version at once, and the time they were applied."""
+    """A namespace with every bad version at once."""
     with cluster.namespace() as name:
         cluster.apply(*(broken(name, case, cluster.facts.service_image, **copy.deepcopy(changes)) for case, (changes, *_) in CASES.items()))
-        yield name, time.monotonic()
+        yield name
 
 
 @pytest.mark.parametrize('case', list(CASES))
 def test_why_a_version_does_not_come_up(cluster, bad, case):
-    namespace, _applied = bad
+    namespace = bad
     _changes, reason, texts = CASES[case]
     found = run_status({**STATUS, 'kubeconfig': cluster.facts.kubeconfig, 'namespace': namespace, 'name': case})
     print('%s: %.1f s: %s' % (case, found['waited_s'], found['msg']))
@@ -102,9 +102,10 @@ def test_the_restricted_profile_refuses_what_is_not_restricted(cluster):
 
 def test_capacity_follows_the_share_and_autoscalers_hold(cluster):
     def scaler(arm):
+        cpu = {'type': 'Resource', 'resource': {'name': 'cpu', 'target': {'type': 'Utilization', 'averageUtilization': 70}}}
         return {'apiVersion': 'autoscaling/v2', 'kind': 'HorizontalPodAutoscaler', 'metadata': {'name': arm, 'namespace': name}, 'spec': {
-            'scaleTargetRef': {'apiVersion': 'apps/v1', 'kind': 'Deployment', 'name': arm}, 'minReplicas': 1, 'maxReplicas': 3, 'metrics': [
-                {'type': 'Resource', 'resource': {'name': 'cpu', 'target': {'type': 'Utilization', 'averageUtilization': 70}}}]}}
+            'scaleTargetRef': {'apiVersion': 'apps/v1', 'kind': 'Deployment', 'name': arm}, 'minReplicas': 1, 'maxReplicas': 3,
+            'metrics': [cpu]}}
 
     def behavior(arm):
         return json.loads(cluster.kubectl('--namespace', name, 'get', 'hpa', arm, '-o', 'json'))['spec'].get('behavior')
@@ -153,10 +154,14 @@ def run_role(cluster, namespace, tmp_path, *arguments, **variables):
         'tasks': [{'ansible.builtin.include_role': {'name': 'progressive.delivery.kubernetes_workload'}}]}
     path = tmp_path / 'play.yml'
     path.write_text(json.dumps([play]))
-    done = subprocess.run(
-        [Path(sys.executable).parent / 'ansible-playbook', str(path), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        check=False, timeout=300, env={**{key: value for key, value in os.environ.items() if not key.startswith('ANSIBLE_')},
-                                       'ANSIBLE_COLLECTIONS_PATH': str(ROOT / '.collections'), 'ANSIBLE_NOCOLOR': '1', 'ANSIBLE_LOCALHOST_WARNING': '0'})
+    return run_playbook(str(path), *arguments)
+
+
+def run_playbook(*words):
+    environ = {key: value for key, value in os.environ.items() if not key.startswith('ANSIBLE_')}
+    environ.update(ANSIBLE_COLLECTIONS_PATH=str(ROOT / '.collections'), ANSIBLE_NOCOLOR='1', ANSIBLE_LOCALHOST_WARNING='0')
+    done = subprocess.run([Path(sys.executable).parent / 'ansible-playbook', *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, check=False, timeout=600, env=environ)
     return done.returncode, done.stdout
 
 
@@ -202,3 +207,48 @@ def test_what_is_no_name_of_kubernetes_is_refused_before_anything_is_asked(clust
     code, said = run_role(cluster, 'shop', tmp_path, kubernetes_workload_service='Shop_1', kubernetes_workload_image='a b',
                           kubernetes_workload_kubeconfig='/nowhere')
     assert code != 0 and 'kubernetes_workload_image: not usable' in ' '.join(said.split())
+
+
+# ---- a whole rollout
+
+def test_a_version_that_does_not_come_up_gets_no_traffic_and_a_good_one_gets_all(cluster, tmp_path):
+    with cluster.namespace() as name:
+        host = name + '.test'
+        cluster.arm(name, 'blue', '5.0', replicas=2)
+        # Services of arms that do not run yet.
+        cluster.apply(*(dict(service(name, arm, '5.1', cluster.facts.service_image)[1], spec={
+            'selector': {'app.kubernetes.io/instance': arm}, 'ports': [{'name': 'http', 'port': 80, 'targetPort': 'http'}]})
+            for arm in ('green', 'canary')))
+        backends = [{'name': arm, 'port': 80, 'weight': weight} for arm, weight in (('blue', 1), ('green', 0), ('canary', 0))]
+        cluster.apply({'apiVersion': 'gateway.networking.k8s.io/v1', 'kind': 'HTTPRoute', 'metadata': {'name': 'shop', 'namespace': name},
+                       'spec': {'parentRefs': [{'name': 'public', 'namespace': 'traefik'}], 'hostnames': [host],
+                                'rules': [{'backendRefs': backends}]}})
+        wait_for(lambda: cluster.arm_of('traefik', host) == 'blue', 60)
+        probe = {'httpGet': {'path': '/health/ready', 'port': 'http'}, 'periodSeconds': 1}
+        variables = {
+            'ansible_connection': 'local', 'ansible_python_interpreter': sys.executable, 'delivery_service': 'shop',
+            'delivery_arms': {'blue': {}, 'green': {}, 'canary': {}}, 'delivery_state_dir': str(tmp_path / 'state'),
+            'delivery_endpoints': [{'name': 'gateway', 'router': 'httproute', 'object': 'shop', 'namespace': name, 'port': 80,
+                                    'kubeconfig': cluster.facts.kubeconfig, 'lease_image': cluster.facts.service_image}],
+            'delivery_deploy': 'kubernetes', 'delivery_settle': '0s', 'delivery_lease': '30s', 'delivery_interval': '1s',
+            'delivery_canary_stages': [{'name': 'canary', 'share': '10%', 'bake': '2s'}],
+            'delivery_blue_green_stages': [{'name': 'switch', 'share': '100%', 'bake': '2s'}],
+            'delivery_policy': {'inconclusive': 'pass', 'no_data': 'pass', 'error': 'pass'}, 'delivery_report': False,
+            'kubernetes_workload_image': cluster.facts.service_image, 'kubernetes_workload_pull_policy': 'Never',
+            'kubernetes_workload_args': ['--arm', '{{ delivery_arm }}', '--version', '{{ delivery_version }}', '--port', '8080',
+                                         '--host', '0.0.0.0'],
+            'kubernetes_workload_startup_probe': {**probe, 'failureThreshold': 60}, 'kubernetes_workload_readiness_probe': probe,
+            'kubernetes_workload_liveness_probe': {}, 'kubernetes_workload_pre_stop': 1, 'kubernetes_workload_grace': 5,
+            'kubernetes_workload_resources': {'requests': {'cpu': '10m', 'memory': '32Mi'}, 'limits': {'memory': '128Mi'}}}
+        (tmp_path / 'vars.json').write_text(json.dumps(variables))
+        rollout = [str(ROOT / 'playbooks/rollout.yml'), '-e', '@%s' % (tmp_path / 'vars.json'), '-e', 'delivery_version=5.1']
+        code, said = run_playbook(*rollout, '-e', 'kubernetes_workload_image=progressive.delivery/service:none')
+        said = ' '.join(said.split())
+        assert code != 0 and 'Stopped before any traffic moved' in said and 'service:none cannot be pulled' in said, said
+        assert {cluster.arm_of('traefik', host) for _ in range(20)} == {'blue'}
+        code, said = run_playbook(*rollout)
+        assert code == 0, said
+        wait_for(lambda: {cluster.arm_of('traefik', host) for _ in range(10)} == {'green'}, 30)
+        ready = {arm: json.loads(cluster.kubectl('--namespace', name, 'get', 'deploy', arm, '-o', 'json'))['status'].get('availableReplicas', 0)
+                 for arm in ('blue', 'green', 'canary')}
+        assert ready == {'blue': 2, 'green': 2, 'canary': 0}, 'green has what blue had, the canary is stopped, blue stays for the way back'
