@@ -173,7 +173,8 @@ def open_question(events: t.Iterable[t.Mapping[str, t.Any]]) -> t.Mapping[str, t
 def instruction(approval: Approval, terminal: bool) -> str:
     """Returns how to answer, for the one who reads the question."""
     here = 'Type "go" or "stop", a blank and why; Enter alone shows how it goes. Or elsewhere: ' if terminal else ''
-    return ('%sansible-playbook progressive.delivery.approve -e delivery_answer=go (or stop) -e delivery_answer_reason="..."%s. '
+    # Ansible splits key=value at blanks that are not quoted for it.
+    return ('%sansible-playbook progressive.delivery.approve -e delivery_answer=go (or stop) -e \'delivery_answer_reason="..."\'%s. '
             'No answer is a stop.' % (here, ', as %s' % ' or '.join(approval.by) if approval.by else ''))
 
 

@@ -22,7 +22,7 @@ STAGES = {'delivery_blue_green_stages': [{'share': '100%', 'bake': '2s'}], 'deli
 # What these are about is the question: a busy machine, which loses samples of two seconds, must not decide before it.
 ASKS = {**STAGES, 'delivery_lease': '20s', 'delivery_conditions': [
     {'name': 'servers', 'metric': 'servers_up_ratio', 'abort_below': 0.1}], 'delivery_canary_stages': [
-    {'share': '20%', 'bake': '2s', 'approval': {'question': 'Is the desk quiet?', 'timeout': '2m', 'by': ['ann']}}]}
+    {'share': '20%', 'bake': '2s', 'approval': {'question': 'Is the desk quiet?', 'timeout': '1h', 'by': ['ann']}}]}
 
 
 class Rollout:
@@ -66,8 +66,8 @@ def fresh(lab):
     return lab
 
 
-def approve(lab, *words):
-    return lab.play('approve.yml', *[word for one in words for word in ('-e', one)])
+def approve(lab, **variables):
+    return lab.play('approve.yml', '-e', json.dumps({'delivery_%s' % name: value for name, value in variables.items()}))
 
 
 def test_a_stage_waits_for_a_person(fresh):
@@ -76,24 +76,24 @@ def test_a_stage_waits_for_a_person(fresh):
         assert 'then asks "Is the desk quiet?"' in rollout.text
         told = approve(fresh)
         assert told.returncode and 'canary 20 % asks: Is the desk quiet?' in told.stdout
-        refused = approve(fresh, 'delivery_answer=go', 'delivery_by=bob')
-        assert refused.returncode and 'bob may not answer this question: it is for ann' in refused.stdout
+        refused = approve(fresh, answer='go', by='bob')
+        assert refused.returncode and 'bob may not answer this question: it is for ann' in refused.stdout, refused.stdout
         assert '/canary/2000' in fresh.map_value(), 'the share lives while the question stands'
-        given = approve(fresh, 'delivery_answer=go', 'delivery_by=ann', 'delivery_answer_reason=no calls')
+        given = approve(fresh, answer='go', by='ann', answer_reason='no calls')
         assert given.returncode == 0 and 'ann said go.' in given.stdout, given.stdout
         assert rollout.process.wait(120) == 0, rollout.text
     assert re.search(r'canary 20 % was asked "Is the desk quiet\?": go by ann after .*\(no calls\)', rollout.text), rollout.text
-    late = approve(fresh, 'delivery_answer=stop', 'delivery_by=ann')
+    late = approve(fresh, answer='stop', by='ann')
     assert late.returncode and 'was answered go by ann' in late.stdout
 
 
 def test_stop_rolls_back_and_says_who_and_why(fresh):
     with Rollout(fresh, ASKS) as rollout:
         rollout.until(lambda: rollout.events('asked'), 'the question')
-        assert approve(fresh, 'delivery_answer=stop', 'delivery_by=ann', 'delivery_answer_reason=many calls').returncode == 0
+        assert approve(fresh, answer='stop', by='ann', answer_reason='many calls').returncode == 0
         assert rollout.process.wait(120) == 2, rollout.text
     assert fresh.map_value().startswith('0/blue/')
-    assert 'Rolled back: ann said stop (many calls) to "Is the desk quiet?". Traffic is back on blue' in rollout.text
+    assert 'Rolled back: ann said stop (many calls) to "Is the desk quiet?". Traffic is back on blue' in rollout.text, rollout.text
 
 
 def test_before_a_stage_it_says_what_it_can_find_also_in_check_mode(fresh):
