@@ -97,14 +97,16 @@ def read_report(said, directory):
 def test_the_report_is_there_and_agrees_with_the_load_generator(lab, promoted):
     done, result = promoted
     screen, report = read_report(done.stdout, lab.dir / 'state' / 'shop')
-    assert 'Promoted: shop 5.0 → 5.1' in screen and 'No. None of' in screen
-    assert (report['outcome'], report['losses']['failed'], report['hurt_users']) == ('promoted', result['failed'], False)
+    # A machine with too much to do makes users wait though no request fails: that is said as well.
+    slow = any(one['verdict'] == 'missed' for one in report['criteria'] if one['name'].startswith('P'))
+    assert 'Promoted: shop 5.0 → 5.1' in screen and ('Yes, by waiting.' if slow else 'No. None of') in screen
+    assert (report['outcome'], report['losses']['failed'], report['hurt_users']) == ('promoted', result['failed'], slow)
     # The load goes on for a moment after the last look at the counters.
     served = sum(result['versions']['5.1'].values())
     assert 0.7 * served <= report['losses']['new_requests'] <= served
     for mine, theirs in zip(report['stages'], result['stages']):
         assert mine['observed_bp'][mine['arm']] == theirs['observed_bp']
-    assert {one['verdict'] for one in report['criteria']} <= {'met', 'not needed'}
+    assert {one['verdict'] for one in report['criteria'] if not one['name'].startswith('P')} == {'met', 'not needed'}
 
 
 def test_the_report_is_made_again_from_the_journal(lab, promoted):
