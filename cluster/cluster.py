@@ -41,6 +41,7 @@ IMAGE_PREFIX = 'progressive.delivery/'
 DEPLOYMENTS = (('traefik', 'traefik'), ('istio-system', 'istiod'), ('istio-system', 'istio-ingressgateway'),
                ('projectcontour', 'contour'), ('projectcontour', 'envoy'), ('kube-system', 'metrics-server'))
 LEFT_OUT = 77
+CPU_SHARES = 16 * 1024
 
 
 class NoCluster(Exception):
@@ -187,6 +188,8 @@ def _kind(home: Path) -> facts.Facts:
     tools.run(tools.kind, 'create', 'cluster', '--name', name, '--image', images.NODE_IMAGE, '--config', home / 'kind.yaml',
               '--wait', '120s', doing='kind create cluster')
     node = name + '-control-plane'
+    # Against everything else on the machine a container has the weight of one process; on a busy one, probes would time out.
+    tools.run('docker', 'update', '--cpu-shares', CPU_SHARES, node)
     tools.piped(['zstd', '--quiet', '--decompress', '--stdout', planes_archive], _importing(node))
     _load_service(tools, node)
     _install(tools, IMAGE_PREFIX)

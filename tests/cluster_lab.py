@@ -79,11 +79,12 @@ class Cluster:
 def service(namespace: str, arm: str, version: str, image: str, replicas: int = 1, fault: str = 'none') -> list[dict]:
     """The Deployment and the Service of one arm, as objects; their pods carry the labels app=shop and arm=*arm*."""
     labels = {'app': 'shop', 'arm': arm}
-    probe = {'periodSeconds': 1, 'timeoutSeconds': 1}
+    probe = {'periodSeconds': 1, 'timeoutSeconds': 3}
     container = {
         'name': 'service', 'image': image, 'imagePullPolicy': 'IfNotPresent', 'ports': [{'containerPort': PORT}],
         'args': ['--arm', arm, '--version', version, '--port', str(PORT), '--host', '0.0.0.0', '--fault', fault],
         'readinessProbe': {'httpGet': {'path': '/health/ready', 'port': PORT}, **probe},
+        'resources': {'requests': {'cpu': '20m'}},
         'securityContext': {'allowPrivilegeEscalation': False, 'capabilities': {'drop': ['ALL']}, 'runAsNonRoot': True,
                             'seccompProfile': {'type': 'RuntimeDefault'}}}
     metadata = {'name': arm, 'namespace': namespace, 'labels': labels}
