@@ -111,8 +111,8 @@ def test_capacity_follows_the_share_and_autoscalers_hold(cluster):
         return json.loads(cluster.kubectl('--namespace', name, 'get', 'hpa', arm, '-o', 'json'))['spec'].get('behavior')
 
     def capacity(check=False, **options):
-        return run_capacity({**CAPACITY, 'kubeconfig': cluster.facts.kubeconfig, 'namespace': name, 'survivor': 'blue', 'candidate': 'green',
-                             **options}, check)
+        return run_capacity({**CAPACITY, 'kubeconfig': cluster.facts.kubeconfig, 'namespace': name, 'survivor': 'blue',
+                             'candidate': 'green', **options}, check)
 
     with cluster.namespace() as name:
         cluster.arm(name, 'blue', '5.0', replicas=3)
@@ -209,6 +209,16 @@ def test_what_is_no_name_of_kubernetes_is_refused_before_anything_is_asked(clust
     assert code != 0 and 'kubernetes_workload_image: not usable' in ' '.join(said.split())
 
 
+def test_fields_that_another_tool_has_set_are_not_taken_without_a_word(cluster, tmp_path):
+    with cluster.namespace() as name:
+        cluster.apply({**service(name, 'shop-canary', '5.1', cluster.facts.service_image)[1]})
+        code, said = run_role(cluster, name, tmp_path, kubernetes_workload_replicas=1)
+        said = ' '.join(said.split())
+        assert code != 0 and '"shop-canary" could not be applied to namespace "%s"' % name in said, said
+        assert 'conflicts with "kubectl-client-side-apply" using v1: - .spec.selector' in said, said
+        assert 'set kubernetes_workload_take_over=true' in said, said
+
+
 # ---- a whole rollout
 
 def test_a_version_that_does_not_come_up_gets_no_traffic_and_a_good_one_gets_all(cluster, tmp_path):
@@ -233,12 +243,14 @@ def test_a_version_that_does_not_come_up_gets_no_traffic_and_a_good_one_gets_all
             'delivery_deploy': 'kubernetes', 'delivery_settle': '0s', 'delivery_lease': '30s', 'delivery_interval': '1s',
             'delivery_canary_stages': [{'name': 'canary', 'share': '10%', 'bake': '2s'}],
             'delivery_blue_green_stages': [{'name': 'switch', 'share': '100%', 'bake': '2s'}],
+            'delivery_default_conditions': [{'name': 'pods', 'metric': 'servers_up_ratio', 'abort_below': 1.0}],
             'delivery_policy': {'inconclusive': 'pass', 'no_data': 'pass', 'error': 'pass'}, 'delivery_report': False,
             'kubernetes_workload_image': cluster.facts.service_image, 'kubernetes_workload_pull_policy': 'Never',
             'kubernetes_workload_args': ['--arm', '{{ delivery_arm }}', '--version', '{{ delivery_version }}', '--port', '8080',
                                          '--host', '0.0.0.0'],
             'kubernetes_workload_startup_probe': {**probe, 'failureThreshold': 60}, 'kubernetes_workload_readiness_probe': probe,
             'kubernetes_workload_liveness_probe': {}, 'kubernetes_workload_pre_stop': 1, 'kubernetes_workload_grace': 5,
+            'kubernetes_workload_take_over': True,
             'kubernetes_workload_resources': {'requests': {'cpu': '10m', 'memory': '32Mi'}, 'limits': {'memory': '128Mi'}}}
         (tmp_path / 'vars.json').write_text(json.dumps(variables))
         rollout = [str(ROOT / 'playbooks/rollout.yml'), '-e', '@%s' % (tmp_path / 'vars.json'), '-e', 'delivery_version=5.1']
@@ -249,6 +261,6 @@ def test_a_version_that_does_not_come_up_gets_no_traffic_and_a_good_one_gets_all
         code, said = run_playbook(*rollout)
         assert code == 0, said
         wait_for(lambda: {cluster.arm_of('traefik', host) for _ in range(10)} == {'green'}, 30)
-        ready = {arm: json.loads(cluster.kubectl('--namespace', name, 'get', 'deploy', arm, '-o', 'json'))['status'].get('availableReplicas', 0)
-                 for arm in ('blue', 'green', 'canary')}
+        found = json.loads(cluster.kubectl('--namespace', name, 'get', 'deploy', '-o', 'json'))['items']
+        ready = {item['metadata']['name']: item['status'].get('availableReplicas', 0) for item in found}
         assert ready == {'blue': 2, 'green': 2, 'canary': 0}, 'green has what blue had, the canary is stopped, blue stays for the way back'
