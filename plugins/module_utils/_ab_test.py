@@ -367,7 +367,10 @@ class _Work:
             self.record.release()
         if not self.check_mode:
             test = self._latest()
-        result = self._told(test, design, test.last, False, [text.report(design, test, self.record.path_of(test.id))])
+        said = text.report(design, test, self.record.path_of(test.id))
+        if self.check_mode:
+            said = 'The A/B test %s would be over: %s%s.' % (test.id, outcome, ' %s' % winner if winner else '')
+        result = self._told(test, design, test.last, False, [said])
         result.update(changed=True, left=[arm for arm in back.get('left', []) if arm in result['variants']])
         if back:
             result.update(way_back=back.get('way_back'))

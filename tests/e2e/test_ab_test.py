@@ -93,6 +93,9 @@ def test_the_variant_that_converts_better_gets_all_of_the_traffic(busy):
     result = [event['result'] for event in events(busy) if event['event'] == 'ab_test_analysed'][-1]
     low, high = result['metrics']['conversion_rate']['variant_a']['lift_interval']
     assert 0 < low < high
+    journal = events(busy)
+    told = step(busy, 'conclude', '--check')
+    assert told.returncode == 0 and (events(busy), '/green/2500/canary/5000' in busy.map_value()) == (journal, True), told.stdout
     done = step(busy, 'conclude')
     assert done.returncode == 0, done.stdout + done.stderr
     assert busy.map_value().startswith('0/green/') and 'v=5.1-a' in busy.map_value() and 'prev=blue' in busy.map_value()

@@ -135,6 +135,8 @@ def test_requests_of_an_arm_that_are_not_counted_make_the_test_invalid(shop, tmp
     assert found['verdict'] == 'invalid' and 'variant_b 0 %' in found['problem'] and found['ratio']['p'] < 0.01
     assert shop.look()['moving'], 'nobody is hurt, so a person decides'
     assert test.step('decided')['target'] is None
+    told = test.step('concluded', check=True, outcome='control')
+    assert told['changed'] and shop.look()['moving'] and 'would be over' in told['say'][-1]
     over = test.step('concluded', outcome='control')
     assert over['changed'] and sorted(over['left']) == ['canary', 'green'] and set(test.requests(50)) == {'blue'}
     assert not test.step('concluded', outcome='control')['changed']
