@@ -46,7 +46,7 @@ def routed(cluster, namespace):
 
     def make(router, name, **more):
         shop = Routes(cluster.facts, namespace, {
-            'router': router, 'object': name, 'lease_image': cluster.facts.service_image, **more}, ARMS)
+            'router': router, 'object': name, 'lease_image': cluster.facts.service_image, 'deadline': 30, **more}, ARMS)
         shop.host, shop.port = '%s.%s.test' % (name, namespace), cluster.port('traefik')
         made.append(shop)
         return shop
@@ -59,7 +59,7 @@ def routed(cluster, namespace):
 def canary(cluster, namespace, routed):
     cluster.apply(ingress(namespace, 'canary', 'canary.%s.test' % namespace, 'blue'))
     shop = routed('ingress_nginx', 'canary', admin=['http://' + cluster.facts.addresses['traefik_admin']])
-    wait_for(lambda: seen_by(cluster, shop, 10) == {'blue'}, 'Traefik to serve blue alone', 30)
+    wait_for(lambda: seen_by(cluster, shop, 10) == {'blue'}, 'Traefik to serve blue alone', 90)
     return shop
 
 
@@ -97,12 +97,10 @@ def test_a_promotion_loses_no_request(cluster, canary):
 def test_what_the_data_plane_does_not_take_is_put_back(cluster, canary):
     cluster.kubectl('--namespace', canary.namespace, 'patch', 'ingress', 'canary', '--type=merge', '--patch',
                     '{"spec":{"ingressClassName":"nobody"}}')
-    canary.endpoint['deadline'] = 3
-    said = sentence(lambda: canary.do(split={'green': '20%'}, lease='60s'))
+    said = sentence(lambda: canary.do(split={'green': '20%'}, lease='60s', verify_timeout='3s'))
     assert 'is not in force everywhere: http://' in said and 'it has no router' in said
     assert 'canary-canary' not in cluster.kubectl('--namespace', canary.namespace, 'get', 'ingress', '--output=name')
     cluster.apply(ingress(canary.namespace, 'canary', canary.host, 'blue'))
-    canary.endpoint['deadline'] = 10
 
 
 def test_blue_green_by_the_selector_of_a_service(cluster, namespace, routed):
@@ -111,7 +109,7 @@ def test_blue_green_by_the_selector_of_a_service(cluster, namespace, routed):
          'spec': {'selector': {'app': 'shop', 'arm': 'blue'}, 'ports': [{'port': 80, 'targetPort': 8080}]}},
         ingress(namespace, 'plain', 'plain.%s.test' % namespace, 'plain'))
     shop = routed('service_selector', 'plain')
-    wait_for(lambda: seen_by(cluster, shop, 10) == {'blue'}, 'Traefik to serve blue alone', 30)
+    wait_for(lambda: seen_by(cluster, shop, 10) == {'blue'}, 'Traefik to serve blue alone', 90)
     with Load(shop.port, shop.host) as load:
         shop.do(split={'green': '100%'})
         wait_for(lambda: load.arms(time.time() - 0.5).keys() == {'green'}, 'the other pods', 30)

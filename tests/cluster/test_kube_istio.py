@@ -58,10 +58,11 @@ def shop(cluster, namespace):
     cluster.apply({'apiVersion': 'networking.istio.io/v1', 'kind': 'VirtualService', 'metadata': {'name': 'shop', 'namespace': namespace},
                    'spec': {'hosts': [host], 'gateways': ['istio-system/public'], 'http': rules}})
     shop = Routes(cluster.facts, namespace, {
-        'router': 'virtualservice', 'object': 'shop', 'admin': ['http://' + cluster.facts.addresses['istio_admin']]},
+        'router': 'virtualservice', 'object': 'shop', 'deadline': 30,
+        'admin': ['http://' + cluster.facts.addresses['istio_admin']]},
         {'blue': {'backend': 'blue'}, 'green': {'backend': 'green'}})
     shop.host, shop.port = host, cluster.port('istio')
-    wait_for(lambda: seen_by(cluster, shop, 20) == {'blue'}, 'the gateway to serve blue alone', 30)
+    wait_for(lambda: seen_by(cluster, shop, 20) == {'blue'}, 'the gateway to serve blue alone', 90)
     yield shop
     shop.do(state='way_back', rollout=None)
 

@@ -16,7 +16,7 @@ import typing as t
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import DeliveryError
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.web import BODY_MAX, Access, Client
 
-_POLL_S = 0.05
+_POLL_S = 0.1
 
 
 async def lacking(urls: t.Sequence[str], path: str, unseen: t.Callable[[t.Any], str], timeout_s: float) -> str:
