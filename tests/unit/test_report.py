@@ -27,7 +27,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils import _statu
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, DeliveryError  # noqa: E402
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import scan_journal  # noqa: E402
 from ansible_collections.progressive.delivery.plugins.module_utils._report import (  # noqa: E402
-    charts, facts, files, markdown, model, page, task)
+    charts, facts, files, markdown, markup, model, page, task)
 from ansible_collections.progressive.delivery.plugins.module_utils._report.clean import EVENTS, clean  # noqa: E402
 
 JOURNALS = Path(__file__).parent / 'journals'
@@ -366,6 +366,26 @@ def test_a_report_that_cannot_be_written_fails_only_where_it_is_asked_for(tmp_pa
     assert asyncio.run(task.run(options(journal=str(tmp_path / 'none.jsonl'))))['warnings']
     with pytest.raises(BadInput, match='has no journal'):
         asyncio.run(task.run(options(service='shop', state_dir=str(tmp_path), on_error='fail')))
+
+
+def test_the_last_word_of_a_run_is_written_only_where_it_was_asked_for_and_never_hangs(tmp_path, monkeypatch):
+    monkeypatch.setattr(task, '_LAST_DEADLINE_S', 0.1)
+    journal = tmp_path / 'shop-1.jsonl'
+    here = '"report_dir": %s' % json.dumps(str(tmp_path))
+    journal.write_text(without(BACK, 'rollout_finished').replace('"report_dir": "/lab/state/shop"', here))
+    assert task.write_where_asked(str(journal)) == str(tmp_path / 'shop-1.html')
+    silent = tmp_path / 'shop-2.jsonl'
+    silent.write_text(BACK.replace('"report_dir": "/lab/state/shop"', '"x": 1'))
+    os.mkfifo(tmp_path / 'shop-3.jsonl')
+    for path in (None, str(silent), str(tmp_path / 'none.jsonl'), str(tmp_path / 'shop-3.jsonl')):
+        assert task.write_where_asked(path) is None
+    with open(tmp_path / 'shop-3.jsonl', 'w', encoding='utf-8'):
+        pass  # lets the thread that waits for a writer end
+    assert sorted(path.suffix for path in tmp_path.iterdir() if path.suffix != '.jsonl') == ['.html', '.json', '.md']
+
+
+def test_markup_escapes_attributes_as_well():
+    assert markup.el('a', '<', title='"><b>') == '<a title="&quot;&gt;&lt;b&gt;">&lt;</a>'
 
 
 def test_a_balancer_that_does_not_answer_costs_the_last_look_and_nothing_else(tmp_path):

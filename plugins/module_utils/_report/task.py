@@ -37,6 +37,7 @@ CONSTRAINTS: dict[str, t.Any] = {'required_one_of': [['journal', 'service']], 'r
 
 _LOOK_DEADLINE_S = 2.0
 _WRITE_DEADLINE_S = 10.0
+_LAST_DEADLINE_S = 3.0
 
 
 async def run(options: t.Mapping[str, t.Any], check_mode: bool = False) -> dict[str, t.Any]:
@@ -68,7 +69,7 @@ async def _run(options: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.
             'msg': 'Report (%s): %s (.md and .json beside it)' % (TITLES[report.outcome].lower(), made['files']['html'])}
 
 
-def _within(seconds: float, work: t.Callable[[], dict[str, t.Any]]) -> dict[str, t.Any] | None:
+def _within(seconds: float, work: t.Callable[[], dict[str, t.Any] | None]) -> dict[str, t.Any] | None:
     """Returns what *work* returns, None when it takes longer: a disk that hangs keeps a thread of its own, and nothing else."""
     done: list[t.Any] = []
 
@@ -132,10 +133,14 @@ async def last_look(journal: str, options: t.Mapping[str, t.Any]) -> list[str]:
 
 
 def write_where_asked(journal: str | None) -> str | None:
-    """Writes the report of a rollout that ends here and now, when it asked for one; returns where. Never raises: nobody is left to tell."""
+    """Writes the report of a rollout that ends here and now, when it asked for one; returns where.
+
+    Never raises, and takes a few seconds at most: nobody is left to tell, and a journal may hang.
+    """
+    if not journal:
+        return None
     try:
-        if journal and files.load(journal).report_dir:
-            return files.write(journal)['files']['html']
+        made = _within(_LAST_DEADLINE_S, lambda: files.write(journal) if files.load(journal).report_dir else None)
     except Exception:
-        pass
-    return None
+        return None
+    return made['files']['html'] if made else None
