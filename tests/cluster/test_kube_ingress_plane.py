@@ -120,10 +120,19 @@ def test_blue_green_by_the_selector_of_a_service(cluster, namespace, routed):
     print('way back of a selector: last request to the candidate %.0f ms after the answer' % (1000 * (load.last('green') - answered)))
 
 
-def test_shares_by_replicas(cluster, namespace, routed):
-    cluster.kubectl('--namespace', namespace, 'scale', 'deployment', 'blue', '--replicas=3')
-    cluster.kubectl('--namespace', namespace, 'scale', 'deployment', 'green', '--replicas=0')
-    cluster.kubectl('--namespace', namespace, 'rollout', 'status', 'deployment/blue', '--timeout=120s')
+@pytest.fixture
+def three(cluster, namespace):
+    """Three pods of blue and none of green, for the time of a test."""
+    def scale(**counts):
+        for arm, count in counts.items():
+            cluster.kubectl('--namespace', namespace, 'scale', 'deployment', arm, '--replicas=%d' % count)
+            cluster.kubectl('--namespace', namespace, 'rollout', 'status', 'deployment/' + arm, '--timeout=120s')
+    scale(blue=3, green=0)
+    yield
+    scale(blue=1, green=1)
+
+
+def test_shares_by_replicas(cluster, namespace, three, routed):
     cluster.apply(
         {'apiVersion': 'v1', 'kind': 'Service', 'metadata': {'name': 'counted', 'namespace': namespace},
          'spec': {'selector': {'app': 'shop'}, 'ports': [{'port': 80, 'targetPort': 8080}]}},

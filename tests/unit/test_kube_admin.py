@@ -6,9 +6,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import http.server
+import threading
+import time
+
 import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput
-from ansible_collections.progressive.delivery.plugins.module_utils._routers import istio_routes, registry, traefik_raw
+from ansible_collections.progressive.delivery.plugins.module_utils._routers import admin, istio_routes, registry, traefik_raw
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.istio_deadline import HEADER, below
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.traefik_raw import Path, Share
 
@@ -96,3 +102,46 @@ def test_a_router_that_has_nobody_to_ask_says_so():
         registry.build_all([endpoint], 'shop', {'blue': {'labels': {'version': '1'}}})
     with pytest.raises(BadInput, match='The admin of endpoint'):
         registry.build_all([{**endpoint, 'admin': ['file:///etc/passwd']}], 'shop', {'blue': {'labels': {'version': '1'}}})
+
+
+@pytest.fixture
+def process():
+    """A process whose administration says how often it was asked; at 'slow' it does not answer for long."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        asked = 0
+
+        def do_GET(self):
+            Handler.asked += 1
+            if self.path == '/late' and Handler.asked > 1:
+                time.sleep(1)
+            with contextlib.suppress(OSError):
+                self.send_response(500 if self.path == '/broken' else 200)
+                self.end_headers()
+                self.wfile.write(b'no JSON' if self.path == '/text' else str(Handler.asked).encode())
+
+        def log_message(self, *args):
+            pass
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield 'http://127.0.0.1:%d' % server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+def asked(process, path, until, timeout_s=0.5):
+    return asyncio.run(admin.lacking([process], path, lambda told: '' if told >= until else 'asked %d times' % told, timeout_s))
+
+
+def test_a_process_is_asked_until_it_has_all(process):
+    assert asked(process, '/', 3, 30) == ''
+
+
+@pytest.mark.parametrize('path, said', [
+    ('/', ': asked '), ('/late', ': asked 1 times'), ('/broken', ': it answered with status 500'),
+    ('/text', ': it did not answer with JSON')])
+def test_what_a_process_said_last_is_told(process, path, said):
+    assert asked(process, path, 1000).startswith(process + said)
+
+
+def test_a_process_that_cannot_be_asked():
+    assert 'could not be asked' in asked('http://127.0.0.1:1', '/', 1)

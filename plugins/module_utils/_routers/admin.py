@@ -21,26 +21,30 @@ _POLL_S = 0.1
 
 async def lacking(urls: t.Sequence[str], path: str, unseen: t.Callable[[t.Any], str], timeout_s: float) -> str:
     """Returns what is lacking where after *timeout_s*, '' as soon as nothing is. *unseen* judges the decoded answer of one process."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + timeout_s
     web = Client(Access(use_proxy=False), len(urls))
+    end = asyncio.get_running_loop().time() + timeout_s
     try:
-        while True:
-            left_s = max(_POLL_S, end - loop.time())
-            said = [text for text in await asyncio.gather(*(_one(web, url, path, unseen, left_s) for url in urls)) if text]
-            if not said or loop.time() + _POLL_S >= end:
-                return '; '.join(said)
-            await asyncio.sleep(_POLL_S)
+        said = await asyncio.gather(*(_one(web, url, path, unseen, end) for url in urls))
     finally:
         web.close()
+    return '; '.join(text for text in said if text)
 
 
-async def _one(web: Client, url: str, path: str, unseen: t.Callable[[t.Any], str], left_s: float) -> str:
-    try:
-        answer = await web.fetch(url + path, left_s)
-        text = unseen(json.loads(answer.body)) if answer.status == 200 else 'it answered with status %d' % answer.status
-    except ValueError:
-        text = 'it did not answer with JSON of less than %d MiB' % (BODY_MAX >> 20)
-    except DeliveryError as exc:
-        return str(exc).rstrip('.')
-    return text and '%s: %s' % (url, text)
+async def _one(web: Client, url: str, path: str, unseen: t.Callable[[t.Any], str], end: float) -> str:
+    """Asks one process until *end*; what it said last counts, not that there was no time for another answer."""
+    loop = asyncio.get_running_loop()
+    text = ''
+    while True:
+        try:
+            answer = await web.fetch(url + path, max(_POLL_S, end - loop.time()))
+            text = unseen(json.loads(answer.body)) if answer.status == 200 else 'it answered with status %d' % answer.status
+            if not text:
+                return ''
+            text = '%s: %s' % (url, text)
+        except ValueError:
+            text = '%s: it did not answer with JSON of less than %d MiB' % (url, BODY_MAX >> 20)
+        except DeliveryError as exc:
+            text = text or str(exc).rstrip('.')
+        if loop.time() + _POLL_S >= end:
+            return text
+        await asyncio.sleep(_POLL_S)
