@@ -172,6 +172,20 @@ def test_pods_of_a_data_plane_are_asked_through_the_api_server(cluster, shop):
     assert not [error for reading in readings for error in reading.errors]
 
 
+def test_cpu_and_memory_against_limits(cluster, shop):
+    plane, kind, objects, options = ROUTES['traefikservice']
+    cluster.apply(*objects(shop, 'usage.%s.test' % shop))
+    limits = {'name': 'service', 'resources': {'requests': {'cpu': '10m', 'memory': '32Mi'}, 'limits': {'cpu': '1', 'memory': '256Mi'}}}
+    cluster.kubectl('--namespace', shop, 'patch', 'deployment', 'blue', '--type=strategic', '--patch', json.dumps(
+        {'spec': {'template': {'spec': {'containers': [limits]}}}}))
+    source, = build_sources('shop', ARMS, [endpoint(cluster, shop, plane, kind, options, {'kind': 'none'})], {})
+    readings, _nothing = asyncio.run(watched(
+        source, lambda: None, lambda readings, _result: ('memory_ratio', 'blue') in readings[-1].gauges, 150.0))
+    last = readings[-1].gauges
+    assert 0 < last['memory_ratio', 'blue'] < 1 and 0 <= last['cpu_ratio', 'blue'] <= 1.2, last
+    assert ('memory_ratio', 'green') not in last, 'it has no limits'
+
+
 def test_a_crash_loop_and_an_oom_kill_are_seen(cluster, shop):
     plane, kind, objects, options = ROUTES['traefikservice']
     cluster.apply(*objects(shop, 'pods.%s.test' % shop))

@@ -258,7 +258,8 @@ class Holder:
         """For the pod's log; each thing once."""
         if text != self.said:
             self.said = text
-            print(text, flush=True)
+            sys.stdout.write(text + '\n')
+            sys.stdout.flush()
 
     def _step(self) -> bool:
         status, answer = self.api.request('GET', self.path)
@@ -351,7 +352,7 @@ def now_s() -> float:
 
 def _stop(_number: int, _frame: t.Any) -> None:
     # The first process of a container ends by no signal that it does not handle. Not 0: elsewhere it is to be started again.
-    sys.exit(143)
+    raise SystemExit(143)
 
 
 def main(arguments: list[str]) -> int:
