@@ -49,7 +49,10 @@ def test_a_healthy_candidate_passes_and_keeps_its_share(lab):
     assert result['observed_bp']['canary'] + result['observed_bp']['blue'] == 10_000
     assert all(arms['canary'][key] is not None for key in ('p50_ms', 'p95_ms', 'p99_ms'))
     assert (result['rolled_back'], result['rollback'], result['changed']) == (False, None, False)
-    assert [one['event'] for one in lab.events()] == ['sample'] * result['samples'] + ['verdict']
+    names = [one['event'] for one in lab.events()]
+    # What the counters held before is told once the source has answered: with its first sample, mostly.
+    assert names[0] == 'watching' and names.count('counters') == 1
+    assert [name for name in names[1:] if name != 'counters'] == ['sample'] * result['samples'] + ['verdict']
     assert 'err 0.00 % (limit 0.5)' in lab.lines[-1] and 'lease' in lab.lines[-1]
 
 
