@@ -161,7 +161,8 @@ class KubePlan:
             raise Conflict('%s on %s also goes to %s, which belongs to none of its arms: name it in "arms", or overwrite with force.' % (
                 self.service, self.name, ', '.join(observed.unknown)))
         for name in dict.fromkeys([name for name, bp in split.arms if bp] + [match.arm for match in split.matches]):
-            if name in state.facts.missing:
+            # A prediction is made before the arms are deployed, their Services with them.
+            if desired.ready and name in state.facts.missing:
                 raise Unsupported(state.facts.missing[name])
             if desired.ready and not observed.usable.get(name):
                 raise Unsupported('The arm "%s" has no ready endpoint (%s, %s): bring one up before it gets traffic.' % (
