@@ -4,7 +4,7 @@
 
 """The way back on the data planes of `make cluster`: from the verdict to the last request that the candidate gets, under light load.
 
-    .venv/bin/python tests/bench/bench_kube_rollback.py [rounds, default 20] [virtualservice | ingress_nginx]
+    .venv/bin/python tests/bench/bench_kube_rollback.py [rounds, default 20] [one or more of PLANES, default all]
 
 The watcher that has the verdict holds the lease, as a gate does. Prints milliseconds.
 """
@@ -42,22 +42,40 @@ def ingress_nginx(namespace, host):
             {'path': '/', 'pathType': 'Prefix', 'backend': {'service': {'name': 'blue', 'port': {'number': 80}}}}]}}]}}
 
 
-PLANES = {'virtualservice': (virtualservice, 'istio', 'istio_admin'), 'ingress_nginx': (ingress_nginx, 'traefik', 'traefik_admin')}
+def httproute(gateway):
+    return lambda namespace, host: {
+        'apiVersion': 'gateway.networking.k8s.io/v1', 'kind': 'HTTPRoute', 'metadata': {'name': gateway, 'namespace': namespace}, 'spec': {
+            'parentRefs': [{'name': 'public', 'namespace': gateway}], 'hostnames': [host],
+            'rules': [{'backendRefs': [{'name': 'blue', 'port': 80}]}]}}
+
+
+def httpproxy(namespace, host):
+    return {'apiVersion': 'projectcontour.io/v1', 'kind': 'HTTPProxy', 'metadata': {'name': 'shop', 'namespace': namespace}, 'spec': {
+        'virtualhost': {'fqdn': host}, 'routes': [{'services': [{'name': 'blue', 'port': 80}]}]}}
+
+
+PLANES = {
+    'virtualservice': (virtualservice, 'istio', {'router': 'virtualservice', 'admin': 'istio_admin'}),
+    'ingress_nginx': (ingress_nginx, 'traefik', {'router': 'ingress_nginx', 'admin': 'traefik_admin'}),
+    'httproute-traefik': (httproute('traefik'), 'traefik', {'router': 'httproute', 'object': 'traefik'}),
+    'httproute-contour': (httproute('projectcontour'), 'contour', {'router': 'httproute', 'object': 'projectcontour'}),
+    'httpproxy': (httpproxy, 'contour', {'router': 'weights', 'kind': 'HTTPProxy'}),
+}
 
 
 def measure(cluster, namespace, router, rounds):
     """Returns, for each round, seconds from the verdict to the last request sent to the candidate, and to the answer of the API server;
     and how many requests failed."""
-    made, plane, admin = PLANES[router]
+    made, plane, options = PLANES[router]
     host = '%s.%s.test' % (router.replace('_', '-'), namespace)
     cluster.apply(made(namespace, host))
     shop = Routes(cluster.facts, namespace, {
-        'router': router, 'object': 'shop', 'lease_image': cluster.facts.service_image,
-        'admin': ['http://' + cluster.facts.addresses[admin]]}, ARMS)
+        'object': 'shop', 'lease_image': cluster.facts.service_image, **options,
+        **({'admin': ['http://' + cluster.facts.addresses[options['admin']]]} if 'admin' in options else {})}, ARMS)
     wait_for(lambda: cluster.arm_of(plane, host) == 'blue', plane + ' to serve', 30)
     lasts, answers, failed = [], [], 0
-    for _round in range(rounds):
-        result = shop.do(split={'green': '50%'}, lease='60s')
+    for number in range(rounds):
+        result = shop.do(split={'green': '50%'}, lease='60s', rollout='bench%d' % number)
         with Load(cluster.port(plane), host, RATE) as load:
             wait_for(lambda: load.arms().get('green', 0) > 20, 'the candidate to be asked', 20)
             lease = held(result['lease'])
@@ -82,7 +100,7 @@ def main(rounds, routers):
             cluster.arm(namespace, arm, '5', replicas=2)
         for router in routers:
             lasts, answers, failed = measure(cluster, namespace, router, rounds)
-            print('%-15s %d ways back at %d requests/s: the last request to the candidate after %s; written and read back after %s; '
+            print('%-17s %d ways back at %d requests/s: the last request to the candidate after %s; written and read back after %s; '
                   'failed requests: %d' % (router, rounds, RATE, told(lasts), told(answers), failed))
 
 

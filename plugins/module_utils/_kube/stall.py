@@ -21,7 +21,12 @@ _NO_START = ('CreateContainerConfigError', 'CreateContainerError', 'RunContainer
 async def stalled(api: Api, names: Names, image: str) -> tuple[str, bool]:
     """Returns what keeps the Job from running, as the end of a sentence, and whether waiting would not help."""
     try:
-        pods = await api.list(Ref('', 'v1', 'pods', names.namespace, ''), labelSelector='batch.kubernetes.io/job-name=' + names.job)
+        job = await api.get(names.ref('Job'))
+        if job is None:
+            return 'is gone', False
+        # By its uid: pods of a Job of that name that was there before may still be ending.
+        uid = job['metadata']['uid']
+        pods = await api.list(Ref('', 'v1', 'pods', names.namespace, ''), labelSelector='batch.kubernetes.io/controller-uid=' + uid)
         for pod in pods:
             found = _of_pod(pod, image)
             if found:
@@ -29,7 +34,7 @@ async def stalled(api: Api, names: Names, image: str) -> tuple[str, bool]:
         if pods:
             return 'runs, and has not shown yet that it could act', False
         events = await api.list(Ref('', 'v1', 'events', names.namespace, ''),
-                                fieldSelector='involvedObject.kind=Job,involvedObject.name=%s,type=Warning' % names.job)
+                                fieldSelector='involvedObject.uid=%s,type=Warning' % uid)
     except DeliveryError as exc:
         return 'cannot be looked at (%s)' % str(exc).rstrip('.'), False
     refused = [event for event in events if event.get('reason') == 'FailedCreate']
