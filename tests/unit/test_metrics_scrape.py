@@ -162,6 +162,10 @@ def test_several_processes_add_up_and_come_and_go() -> None:
     one.codes[('shop_web-canary_80', '200')] += 1
     reading = asyncio.run(watched.poll(3.0))
     assert of(reading) == (1, 0) and 'is gone' in reading.notes[0]
+    assert not asyncio.run(watched.poll(4.0)).notes
+    # Back again, whatever it did meanwhile.
+    two.uptime, two.codes[('shop_web-canary_80', '500')] = 9.0, 5000
+    assert of(asyncio.run(watched.poll(5.0))) == (0, 0)
 
 
 def test_one_process_that_does_not_answer_hides_no_other() -> None:
