@@ -46,14 +46,13 @@ def status(info: t.Mapping[str, t.Any] | None, report: r.Report | None, now: flo
 def _rollout(report: r.Report, now: float) -> dict[str, t.Any]:
     begun = [stage for stage in report.stages if stage.started is not None]
     stage = begun[-1] if begun else None
-    asked = next((one for one in reversed(report.timeline) if ': asked ' in one.what), None)
     found: dict[str, t.Any] = {
         'id': report.rollout, 'outcome': report.outcome, 'running': report.outcome == r.RUNNING, 'version': report.version,
         'previous_version': report.previous_version, 'strategy': report.strategy, 'by': report.by, 'started': report.started,
         'ended': report.ended, 'headline': report.headline, 'why': report.why if report.outcome != r.RUNNING else '',
         'requests': report.losses.requests, 'failed': report.losses.failed, 'stages': len(report.stages),
         'journal': report.journal, 'lease_left_s': None, 'stage': None, 'conditions': [], 'arms': {}, 'evidence': {},
-        'asked': asked.what if asked and report.outcome == r.RUNNING and not any(one.at >= asked.at for one in report.approvals) else None,
+        'asked': report.waits.what if report.waits else None,
         'last_events': [{'at': one.at, 'what': one.what} for one in report.timeline[-_LAST_EVENTS:]]}
     if stage is None or stage.started is None:
         return found

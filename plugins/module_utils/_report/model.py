@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.progressive.delivery.plugins.module_utils._approval import open_question
 from ansible_collections.progressive.delivery.plugins.module_utils._duration import format_duration
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import Scan
 from ansible_collections.progressive.delivery.plugins.module_utils._report import facts, sentences
@@ -56,6 +57,7 @@ def build(scan: Scan, journal: str | None = None, alive: bool | None = None) -> 
         criteria=criteria, parts=parts, losses=losses, back=back,
         approvals=[r.Approval(event['ts'], '%s: %s' % (event.get('stage', ''), _answer(event)), event.get('by'))
                    for event in events if event['event'] == 'answered'],
+        waits=_waits(events) if outcome == r.RUNNING else None,
         follow_up=sentences.follow_up(told, criteria, damage),
         notes=[r.Moment(event['ts'], event['text']) for event in events if event['event'] == 'note'],
         timeline=_timeline(events, stages), tools=start.get('tools', {}),
@@ -229,6 +231,11 @@ def _moment(event: Event, stages: int) -> str:
     if name == 'note':
         return 'Note: %s' % event['text']
     return ('%s: %s' % (name.replace('_', ' '), _said(event))).rstrip(': ')
+
+
+def _waits(events: t.Sequence[Event]) -> r.Moment | None:
+    asked = open_question(events)
+    return None if asked is None else r.Moment(asked['ts'], _moment(asked, 0))
 
 
 def _answer(event: Event) -> str:

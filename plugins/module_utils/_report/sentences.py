@@ -164,9 +164,14 @@ def follow_up(told: Told, criteria: t.Sequence[r.Criterion], damage: t.Sequence[
         found += ['The way back did not reach %s. Read the routers, and run progressive.delivery.rollback again.' % one.rstrip('.')
                   for one in told.back.lost]
     if told.outcome in (r.ROLLED_BACK, r.INTERRUPTED) and stage is not None:
-        failed = [one['name'] for one in stage.conditions if one.get('verdict') in ('fail', 'error', 'no_data')]
-        found.append('Find the cause in %s%s: logs and traces of %s from the minutes of the stage.' % (
-            told.version, ' (%s)' % ', '.join(failed) if failed else '', stage.arm))
+        failed = [one['name'] for one in stage.conditions if one.get('verdict') == 'fail']
+        blind = [one for one in stage.conditions if one.get('verdict') in ('error', 'no_data')]
+        if failed:
+            found.append('Find the cause in %s (%s): logs and traces of %s from the minutes of the stage.' % (
+                told.version, ', '.join(failed), stage.arm))
+        if blind:
+            found.append('Mend what the gate could not see (%s): %s.' % (
+                ', '.join(one['name'] for one in blind), '; '.join(dict.fromkeys(one['reason'].rstrip('.') for one in blind))))
     for one in criteria:
         if one.verdict == r.MISSED:
             found.append('%s missed its target: %s, asked for was %s%s.' % (

@@ -162,6 +162,8 @@ class Report:
     losses: Losses
     back: Back | None
     approvals: list[Approval]
+    waits: Moment | None
+    """The question that waits for a person."""
     follow_up: list[str]
     notes: list[Moment]
     timeline: list[Moment]
