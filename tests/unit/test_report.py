@@ -236,8 +236,11 @@ def test_a_gate_that_went_blind_is_not_the_new_versions_fault():
     conditions = [{'name': name, 'reason': 'the ring is not followed', 'verdict': 'error'} for name in ('errors', 'latency')]
     made = report(lines({'event': 'rollout_started', 'stable': 'blue', 'version': '2'},
                         {'event': 'stage_started', 'index': 1, 'label': 'c', 'arm': 'canary'},
-                        {'event': 'stage_finished', 'index': 1, 'label': 'c', 'arm': 'canary', 'verdict': 'error', 'conditions': conditions},
-                        {'event': 'rollout_finished', 'outcome': 'rolled_back', 'reason': 'x'}))
+                        {'event': 'way_back', 'to': 'blue', 'seconds': 1},
+                        {'event': 'stage_finished', 'index': 1, 'label': 'c', 'arm': 'canary', 'verdict': 'error', 'reason': 'router is gone',
+                         'conditions': conditions},
+                        {'event': 'rollout_finished', 'outcome': 'rolled_back', 'reason': 'error: router is gone. Traffic is back.'}))
+    assert made.why == 'error: router is gone.'
     assert made.follow_up[0] == 'Mend what the gate could not see (errors, latency): the ring is not followed.'
     assert not any('Find the cause' in one for one in made.follow_up)
     assert 'Find the cause in 5.1 (errors)' in report(BACK).follow_up[0]

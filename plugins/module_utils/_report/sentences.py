@@ -115,9 +115,9 @@ def why(told: Told) -> str:
     if told.outcome == r.PROMOTED:
         return 'Every stage that had to pass did.'
     stage, reason = told.stage, told.end.get('reason', '')
-    if told.back is not None and stage is not None and stage.reason and reason.startswith(stage.reason):
+    if told.back is not None and stage is not None and stage.reason and stage.reason in reason:
         # What became of the traffic is said in the headline.
-        return stage.reason.rstrip('.') + '.'
+        return reason[:reason.index(stage.reason)] + stage.reason.rstrip('.') + '.'
     if reason:
         return reason
     if stage is not None and stage.reason and stage.verdict != 'pass':
