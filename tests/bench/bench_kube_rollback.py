@@ -83,7 +83,7 @@ def measure(cluster, namespace, router, rounds):
             back, = asyncio.run(lease.way_back('bench'))
             answers.append(time.time() - verdict)
             assert back.ok, back.error
-            wait_for(lambda: load.arms(time.time() - 1).keys() == {'blue'}, 'the way back', 20)
+            wait_for(lambda: load.arms(time.time() - 1).keys() == {'blue'}, 'the way back', 60)
         lasts.append(load.last('green') - verdict)
         failed += len(load.failed)
     return lasts, answers, failed
