@@ -237,8 +237,8 @@ def test_a_gate_that_went_blind_is_not_the_new_versions_fault():
     made = report(lines({'event': 'rollout_started', 'stable': 'blue', 'version': '2'},
                         {'event': 'stage_started', 'index': 1, 'label': 'c', 'arm': 'canary'},
                         {'event': 'way_back', 'to': 'blue', 'seconds': 1},
-                        {'event': 'stage_finished', 'index': 1, 'label': 'c', 'arm': 'canary', 'verdict': 'error', 'reason': 'router is gone',
-                         'conditions': conditions},
+                        {'event': 'stage_finished', 'index': 1, 'label': 'c', 'arm': 'canary', 'verdict': 'error',
+                         'reason': 'router is gone', 'conditions': conditions},
                         {'event': 'rollout_finished', 'outcome': 'rolled_back', 'reason': 'error: router is gone. Traffic is back.'}))
     assert made.why == 'error: router is gone.'
     assert made.follow_up[0] == 'Mend what the gate could not see (errors, latency): the ring is not followed.'
