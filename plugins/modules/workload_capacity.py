@@ -24,10 +24,13 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
+    description: Reads, checks and says what it would change.
   diff_mode:
     support: full
+    description: Shows replicas, and whether autoscalers may scale down, before and after.
   idempotent:
     support: full
+    description: What is there already is left alone.
   action:
     support: full
     description: This is an action plugin. It runs on the control host unless O(run_on=target).
