@@ -142,14 +142,14 @@ class Server:
     def touch(self) -> None:
         self.lease['metadata']['resourceVersion'] = str(int(self.lease['metadata']['resourceVersion']) + 1)
 
-    def changed(self, _path: str, version: str, seconds: float) -> bool:
+    def changed(self, _path: str, version: str, seconds: float) -> t.Any:
         end = self.now + seconds
         while self.at and self.at[0][0] <= end:
             self.pass_(max(self.at[0][0] - self.now, 0))
             if self.lease is None or self.lease['metadata']['resourceVersion'] != version:
-                return True
+                return json.loads(json.dumps(self.lease))
         self.now = end
-        return False
+        return None
 
     def request(self, method: str, path: str, body: t.Any = None, content_type: str | None = None) -> tuple[int, t.Any]:
         if path == LEASE:
@@ -207,10 +207,9 @@ def test_a_note_of_its_own_renews_nothing() -> None:
 def test_a_renewal_that_it_did_not_hear_of_wins_over_the_expiry() -> None:
     server = Server()
 
-    def unheard(_path: str, _version: str, seconds: float) -> bool:
+    def unheard(_path: str, _version: str, seconds: float) -> None:
         server.now += seconds
         server.changed = Server.changed.__get__(server)  # type: ignore[method-assign]
-        return False
 
     server.changed = unheard  # type: ignore[method-assign]
     inner = server.request

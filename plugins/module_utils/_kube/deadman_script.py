@@ -159,8 +159,8 @@ class Api:
             found = None
         return response.status, found if isinstance(found, dict) else {'message': text[:200].decode('utf-8', 'replace')}
 
-    def changed(self, path: str, version: str, seconds: float) -> bool:
-        """Waits until the object is not the one of *version* any more; returns whether something was heard within *seconds*."""
+    def changed(self, path: str, version: str, seconds: float) -> dict[str, t.Any] | None:
+        """Waits until the object is not the one of *version* any more and returns the new one; None when nothing is heard of one."""
         collection, name = path.rsplit('/', 1)
         begun = time.monotonic()
         query = 'watch=1&fieldSelector=%s&resourceVersion=%s&timeoutSeconds=%d' % (
@@ -168,9 +168,11 @@ class Api:
         connection, response = self._send(min(seconds, _REQUEST_S), 'GET', '%s?%s' % (collection, query))
         with contextlib.closing(connection):
             if response.status != 200:
-                return False
+                return None
             connection.sock.settimeout(max(seconds - (time.monotonic() - begun), 0.01))
-            return bool(response.readline(_REPLY_MAX))
+            line = response.readline(_REPLY_MAX)
+        event = json.loads(line) if line else {}
+        return event['object'] if event.get('type') == 'MODIFIED' else None
 
 
 def told(status: int, answer: dict[str, t.Any]) -> str:
@@ -235,6 +237,7 @@ class Holder:
         self.said = ''
         self._failed = 0
         self._proofs = 0
+        self._heard = False
 
     def hold(self) -> int:
         """Returns an exit code: 0, whatever happened, because a Job that failed would be started again."""
@@ -262,9 +265,12 @@ class Holder:
             sys.stdout.flush()
 
     def _step(self) -> bool:
-        status, answer = self.api.request('GET', self.path)
-        if status in (200, 404):
-            self.switch.see(answer if status == 200 else None, self.clock())
+        if self._heard:
+            self._heard, status, answer = False, 200, {}
+        else:
+            status, answer = self.api.request('GET', self.path)
+            if status in (200, 404):
+                self.switch.see(answer if status == 200 else None, self.clock())
         todo = self.switch.next(self.clock())
         if todo == END:
             self.say('nothing is held any more')
@@ -284,16 +290,21 @@ class Holder:
 
     def _wait(self) -> None:
         left = self.switch.deadline - self.clock()
-        heard = False
+        heard = None
         if not self.switch.missing and left > 0:
             self.say('holding until nobody renews')
             try:
                 heard = self.api.changed(self.path, self.switch.lease['metadata']['resourceVersion'], left)
-            except (OSError, http.client.HTTPException):
+            except (OSError, http.client.HTTPException, ValueError):
                 # No answer, or nothing to hear until the deadline.
-                heard = False
+                heard = None
+        if heard:
+            # What it says is taken as it came: who releases the Lease takes the right to read it a moment later.
+            self.switch.see(heard, self.clock())
+            self._heard = True
+            return
         left = self.switch.deadline - self.clock()
-        if not heard and left > 0:
+        if left > 0:
             self.pause(min(_POLL_S, left))
 
     def _expire(self) -> str:
