@@ -88,7 +88,8 @@ class KubeShop:
         self.cluster.request('POST', '/apis/discovery.k8s.io/v1/namespaces/%s/endpointslices' % self.namespace, {
             'apiVersion': 'discovery.k8s.io/v1', 'kind': 'EndpointSlice', 'addressType': 'IPv4',
             'metadata': {'name': name + '-1', 'labels': {'kubernetes.io/service-name': name}},
-            'endpoints': [{'addresses': ['10.0.0.%d' % n], 'conditions': {'ready': n <= ready}} for n in (1, 2)], 'ports': [{'port': port}]})
+            'ports': [{'port': port}],
+            'endpoints': [{'addresses': ['10.0.0.%d' % n], 'conditions': {'ready': n <= ready}} for n in (1, 2)]})
 
     def unready(self, name: str) -> None:
         self.cluster.request('PATCH', '/apis/discovery.k8s.io/v1/namespaces/%s/endpointslices/%s-1' % (self.namespace, name),

@@ -293,6 +293,34 @@ def test_a_user_without_permission_is_told_before_the_first_change(cluster: Kube
     assert one.weights() == {'shop-blue': 1}
 
 
+def test_an_admission_rule_that_refuses(cluster: KubeApi, one: KubeShop) -> None:
+    policy = 'keep-' + one.namespace
+    cluster.apply(json.dumps({'apiVersion': 'v1', 'kind': 'List', 'items': [
+        {'apiVersion': 'admissionregistration.k8s.io/v1', 'kind': 'ValidatingAdmissionPolicy', 'metadata': {'name': policy}, 'spec': {
+            'matchConstraints': {'resourceRules': [{'apiGroups': ['gateway.networking.k8s.io'], 'apiVersions': ['*'],
+                                                    'operations': ['UPDATE'], 'resources': ['httproutes']}]},
+            'validations': [{'expression': "object.spec.rules.all(r, r.backendRefs.all(b, b.name != 'shop-green'))",
+                             'message': 'no green on Fridays'}]}},
+        {'apiVersion': 'admissionregistration.k8s.io/v1', 'kind': 'ValidatingAdmissionPolicyBinding', 'metadata': {'name': policy}, 'spec': {
+            'policyName': policy, 'validationActions': ['Deny'],
+            'matchResources': {'namespaceSelector': {'matchLabels': {'kubernetes.io/metadata.name': one.namespace}}}}}]}))
+
+    def said() -> str:
+        try:
+            return sentence(lambda: one.do(split={'green': '100%'}))
+        except AssertionError:
+            # The server has not taken the rule up yet.
+            one.do(split={'blue': '100%'})
+            return ''
+
+    try:
+        wait_for(lambda: 'no green on Fridays' in said(), 'the rule to count', 30)
+        assert said().startswith('An admission rule of the cluster'), said()
+    finally:
+        cluster.kubectl('delete', 'validatingadmissionpolicy,validatingadmissionpolicybinding', policy)
+    assert set(one.weights()) == {'shop-blue'}
+
+
 def test_a_token_that_runs_out_in_the_middle_of_a_stage(cluster: KubeApi, one: KubeShop, tmp_path: Path) -> None:
     """The renewal fails with a sentence, the Job takes the traffic back, and a token that was renewed in the file is taken."""
     config = tmp_path / 'kubeconfig'
@@ -338,7 +366,7 @@ def test_a_cluster_that_does_not_answer(cluster: KubeApi, one: KubeShop) -> None
 
 def test_the_stage_is_in_force_when_the_controller_has_accepted_it(one: KubeShop) -> None:
     said = sentence(lambda: one.do(split={'green': '100%'}, verify='L1', verify_timeout='0.5s'))
-    assert 'has not accepted it within 0.5 s: no controller has taken it for the Gateway "edge"' in said
+    assert 'was not accepted within 0.5 s: no controller has taken it for the Gateway "edge"' in said
     assert one.weights() == {'shop-blue': 1}, 'what was written was put back'
 
     def controller() -> None:
@@ -348,8 +376,8 @@ def test_the_stage_is_in_force_when_the_controller_has_accepted_it(one: KubeShop
                 return False
             conditions = [{'type': kind, 'status': 'True', 'reason': 'Fine', 'message': '', 'lastTransitionTime': '2026-01-01T00:00:00Z',
                            'observedGeneration': route['metadata']['generation']} for kind in ('Accepted', 'ResolvedRefs')]
-            one.patch({'status': {'parents': [{'controllerName': 'x.example/y', 'parentRef': {'name': 'edge'}, 'conditions': conditions}]}},
-                      subresource='/status')
+            one.patch({'status': {'parents': [
+                {'controllerName': 'x.example/y', 'parentRef': {'name': 'edge'}, 'conditions': conditions}]}}, subresource='/status')
             return True
         wait_for(accept, 'the change', 10)
     thread = threading.Thread(target=controller)
@@ -425,7 +453,8 @@ def test_tasks_on_the_control_host_and_on_a_target(one: KubeShop, tmp_path: Path
     root = Path(__file__).resolve().parents[2]
     process = subprocess.Popen(
         [Path(sys.executable).parent / 'ansible-playbook', str(tmp_path / 'play.yml')], cwd=root, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, env={**os.environ, 'ANSIBLE_COLLECTIONS_PATH': str(root / '.collections'), 'ANSIBLE_NOCOLOR': '1'})
+        stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, 'ANSIBLE_COLLECTIONS_PATH': str(root / '.collections'), 'ANSIBLE_NOCOLOR': '1'})
 
     async def ended() -> str:
         return await asyncio.get_running_loop().run_in_executor(None, lambda: process.communicate(timeout=120)[0])

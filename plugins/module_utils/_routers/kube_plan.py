@@ -177,8 +177,8 @@ class KubePlan:
         seen = self.codec.decode(objects)
         shares = to_bp({arm: weight for arm, weight in seen.weights.items() if weight > 0})
         has = {arm: bp for arm, bp in split.arms if bp}
-        same = (seen.uniform and not seen.unknown and shares == has and seen.sticky == split.sticky
-                and {match.condition + (match.arm,) for match in seen.matches} == {match.condition + (match.arm,) for match in split.matches})
+        matches, wanted = ({match.condition + (match.arm,) for match in one.matches} for one in (seen, split))
+        same = seen.uniform and not seen.unknown and shares == has and seen.sticky == split.sticky and matches == wanted
         goal: dict[str, Obj | None] = {}
         if not same or deadline_s is not None:
             goal = dict(self.codec.encode(objects, split, deadline_s if self.can.native_lease else None))

@@ -342,12 +342,13 @@ class KubeRouter:
     async def verify(self, observed: Observed, level: str, timeout_s: float) -> Evidence:
         if level == 'L3' and not self._probe:
             return Evidence('L0', False, '%s cannot show the shares by its traffic (L3): give its endpoint a "probe".' % self.name)
-        end = asyncio.get_running_loop().time() + timeout_s
+        clock = asyncio.get_running_loop().time
+        end = clock() + timeout_s
         reached, objects = Evidence('L0', True, 'the objects were read back', observed.configured_bp), observed.state.objects
         if level != 'L0' and 'L1' in self._can.verify:
-            reached, objects = await self._accepted(objects, reached, min(timeout_s, self.deadline * 0.9))
+            reached, objects = await self._accepted(objects, reached, timeout_s)
         if reached.ok and level in ('L2', 'L3') and self._where.admin:
-            reached = await self._in_force(objects, reached, min(timeout_s, self.deadline * 0.9))
+            reached = await self._in_force(objects, reached, max(0.0, end - clock()))
         if reached.ok and level == 'L3':
             return await self._by_traffic(t.cast(Probe, self._probe), t.cast(Split, observed.effective), end)
         return reached
@@ -360,7 +361,7 @@ class KubeRouter:
             if accepted.ok:
                 return replace(reached, level='L1', text=accepted.text), objects
             if loop.time() >= end:
-                return replace(reached, ok=False, text='%s has not accepted it within %g s: %s' % (
+                return replace(reached, ok=False, text='The %s was not accepted within %g s: %s' % (
                     self._home, timeout_s, accepted.text)), objects
             await asyncio.sleep(_POLL_S)
             objects = await self._objects()
