@@ -113,6 +113,12 @@ def test_the_first_screen_of_a_promoted_rollout_says_that_nobody_was_hurt():
     assert [stage.verdict for stage in made.stages] == ['pass'] * 4 and made.hurt_users is False
 
 
+def test_users_who_waited_were_hurt_though_no_request_failed():
+    made = report(GOOD.replace('"p95_ms": 500.0', '"p95_ms": 50').replace('"p99_ms": 1000.0', '"p99_ms": 60'))
+    assert made.hurt_users is True
+    assert made.hurt.startswith('Yes, by waiting. Users of the new version waited: P95 60 ms (target < 50 ms), P99 82 ms (target < 60 ms).')
+
+
 def test_the_split_over_time_is_what_the_routers_had():
     made = report(GOOD)
     steps = [step['bp'] for step in made.split]

@@ -143,8 +143,8 @@ def hurt(told: Told, criteria: t.Sequence[r.Criterion]) -> tuple[bool | None, st
         found.append('None of the %d others did.' % others)
     slow = [one for one in criteria if one.verdict == r.MISSED and one.name.startswith('P') and one.value is not None]
     if slow:
-        said = ' Users of the new version waited: its %s was %s (target %s).' % (
-            slow[-1].name.split()[0], milliseconds(slow[-1].value or 0.0), slow[-1].target)
+        said = ' Users of the new version waited: %s.' % ', '.join('%s %s (target %s)' % (
+            one.name.split()[0], milliseconds(one.value or 0.0), one.target) for one in slow)
     basis = ('by the balancers\' own counters, also between the gates\' looks' if lost.basis == 'counters' else
              'as the gates saw them; requests between two watches and during the way back are not among them')
     if found:
@@ -169,7 +169,8 @@ def follow_up(told: Told, criteria: t.Sequence[r.Criterion], damage: t.Sequence[
         if failed:
             found.append('Find the cause in %s (%s): logs and traces of %s from the minutes of the stage.' % (
                 told.version, ', '.join(failed), stage.arm))
-        if blind:
+        # A stage that was proven bad early has conditions that never had their data.
+        if blind and not failed:
             found.append('Mend what the gate could not see (%s): %s.' % (
                 ', '.join(one['name'] for one in blind), '; '.join(dict.fromkeys(one['reason'].rstrip('.') for one in blind))))
     for one in criteria:
