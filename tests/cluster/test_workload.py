@@ -221,7 +221,7 @@ def test_fields_that_another_tool_has_set_are_not_taken_without_a_word(cluster, 
 
 # ---- a whole rollout
 
-def test_a_version_that_does_not_come_up_gets_no_traffic_and_a_good_one_gets_all(cluster, tmp_path):
+def test_a_version_that_does_not_come_up_gets_no_traffic_a_good_one_gets_all_and_there_is_a_way_back(cluster, tmp_path):
     with cluster.namespace() as name:
         host = name + '.test'
         cluster.arm(name, 'blue', '5.0', replicas=2)
@@ -264,3 +264,8 @@ def test_a_version_that_does_not_come_up_gets_no_traffic_and_a_good_one_gets_all
         found = json.loads(cluster.kubectl('--namespace', name, 'get', 'deploy', '-o', 'json'))['items']
         ready = {item['metadata']['name']: item['status'].get('availableReplicas', 0) for item in found}
         assert ready == {'blue': 2, 'green': 2, 'canary': 0}, 'green has what blue had, the canary is stopped, blue stays for the way back'
+        cluster.kubectl('--namespace', name, 'scale', 'deployment/blue', '--replicas=1')
+        code, said = run_playbook(str(ROOT / 'playbooks/rollback.yml'), *rollout[1:3])
+        assert code == 0, said
+        wait_for(lambda: {cluster.arm_of('traefik', host) for _ in range(10)} == {'blue'}, 30)
+        assert cluster.kubectl('--namespace', name, 'get', 'deploy', 'blue', '-o', 'jsonpath={.spec.replicas}') == '2'
