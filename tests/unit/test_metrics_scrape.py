@@ -58,6 +58,15 @@ def test_names_of_traefik_for_a_canary_ingress(name: str, arms: list[str]) -> No
     assert names('traefik', 'ingress_nginx')(name) == arms
 
 
+def test_the_canary_ingress_of_three_arms_is_the_candidates() -> None:
+    endpoint, = parse_endpoints([{'router': 'ingress_nginx', 'object': 'main', 'namespace': 'shop'}])
+    three = {**BACKENDS, 'green': Backend('shop', 'web-green')}
+    for candidate, arms in (('canary', ['canary']), ('green', ['green']), (None, [])):
+        made = patterns('traefik', endpoint, three, candidate)
+        assert [arm for arm, one in made.items() if one.fullmatch('shop-main-web-80-canary@kubernetesingressnginx')] == arms
+        assert [arm for arm, one in made.items() if one.fullmatch('shop-main-web-80@kubernetesingressnginx')] == ['blue']
+
+
 @pytest.mark.parametrize(('name', 'arms'), [
     ('shop_web_80', ['blue']), ('shop_web-canary_80', ['canary']), ('shop/web/80/da39a3ee5e', ['blue']), ('other_web_80', []),
     ('outbound|80||web.shop.svc.cluster.local;', ['blue']), ('outbound|80||web-canary.shop.svc.cluster.local', ['canary']),

@@ -140,11 +140,20 @@ class KubeSource:
             for arm, one in (await self._router.instances()).items():
                 subset = self._router.arms[arm].ref.get('subset') or ''
                 backends[arm] = Backend(one.namespace or where.namespace, one.service or self._router.arms[arm].backend, str(subset))
-            made = patterns(self.kind, self._endpoint, backends)
+            made = patterns(self.kind, self._endpoint, backends, await self._canary())
             made.update({arm: exactly(map(str, names)) for arm, names in self._names.items()})
             self._parts.append(ScrapeSource(self.name, self._plane, made, self._fetch))
         for part in self._parts:
             await part.open()
+
+    async def _canary(self) -> str | None:
+        """Returns the arm that the canary Ingress leads to now, by weight or by match: its requests do not bear the name of its Service."""
+        if self._endpoint.router != 'ingress_nginx':
+            return None
+        split = (await self._router.read()).split
+        if split is None:
+            return None
+        return next((arm for arm, share in split.candidates if share), None) or next((match.arm for match in split.matches), None)
 
     async def poll(self, now: float) -> base.Reading:
         return joined(await asyncio.gather(*(part.poll(now) for part in self._parts)), {})

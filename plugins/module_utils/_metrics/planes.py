@@ -85,10 +85,11 @@ def mended(text: str) -> str:
     return _TORN.sub(r'envoy_cluster_\g<metric>{\g<before>envoy_cluster_name="\g<name>.\g<rest>"', text)
 
 
-def patterns(kind: str, endpoint: Endpoint, arms: t.Mapping[str, Backend]) -> dict[str, t.Pattern[str]]:
-    """Returns what matches the whole name of each arm's requests."""
+def patterns(kind: str, endpoint: Endpoint, arms: t.Mapping[str, Backend], candidate: str | None = None) -> dict[str, t.Pattern[str]]:
+    """Returns what matches the whole name of each arm's requests. *candidate* is the arm that a canary Ingress leads to; None for the
+    other one of two."""
     made = _envoy if kind == 'envoy' else _traefik
-    return {arm: re.compile('|'.join(made(endpoint, arm, arms))) for arm in arms}
+    return {arm: re.compile('|'.join(made(endpoint, arm, arms, candidate))) for arm in arms}
 
 
 def exactly(names: t.Iterable[str]) -> t.Pattern[str]:
@@ -96,7 +97,7 @@ def exactly(names: t.Iterable[str]) -> t.Pattern[str]:
     return re.compile('|'.join(re.escape(name) for name in names))
 
 
-def _envoy(_endpoint: Endpoint, arm: str, arms: t.Mapping[str, Backend]) -> list[str]:
+def _envoy(_endpoint: Endpoint, arm: str, arms: t.Mapping[str, Backend], _candidate: str | None) -> list[str]:
     backend = arms[arm]
     namespace, service = re.escape(backend.namespace), re.escape(backend.service)
     if '.' in backend.service:
@@ -109,7 +110,7 @@ def _envoy(_endpoint: Endpoint, arm: str, arms: t.Mapping[str, Backend]) -> list
             r'%s/%s/\d+/[0-9a-f]+' % (namespace, service)]
 
 
-def _traefik(endpoint: Endpoint, arm: str, arms: t.Mapping[str, Backend]) -> list[str]:
+def _traefik(endpoint: Endpoint, arm: str, arms: t.Mapping[str, Backend], candidate: str | None) -> list[str]:
     where, backend = endpoint.kube, arms[arm]
     if where is None:
         return []
@@ -118,8 +119,10 @@ def _traefik(endpoint: Endpoint, arm: str, arms: t.Mapping[str, Backend]) -> lis
         return [r'(?:http|grpc)route-%s-%s-gw-.+-svc-%s-%s-\d+@kubernetesgateway' % (
             namespace, route, re.escape(backend.namespace), re.escape(backend.service))]
     if endpoint.router == 'ingress_nginx':
-        # The canary's requests are counted under the Service of the main Ingress, which is another arm's.
+        made = [r'%s-%s-%s-[a-z0-9]+@kubernetesingressnginx' % (namespace, route, re.escape(backend.service))]
         others = [re.escape(other.service) for name, other in arms.items() if name != arm]
-        return [r'%s-%s-%s-[a-z0-9]+@kubernetesingressnginx' % (namespace, route, re.escape(backend.service))] + [
-            r'%s-%s-(?:%s)-[a-z0-9]+-canary@kubernetesingressnginx' % (namespace, route, '|'.join(others))] * (len(others) == 1)
+        if arm == candidate if candidate else len(others) == 1:
+            # The canary's requests are counted under the Service of the main Ingress, which is another arm's.
+            made.append(r'%s-%s-(?:%s)-[a-z0-9]+-canary@kubernetesingressnginx' % (namespace, route, '|'.join(others)))
+        return made
     return [r'%s-%s-[a-z0-9]+@kubernetescrd' % (re.escape(backend.namespace), re.escape(backend.service))]
