@@ -141,6 +141,13 @@ def test_counters_that_began_anew_are_not_subtracted():
     assert (made.losses.basis, made.losses.requests, made.losses.failed) == ('watched', 7, 1)
 
 
+def test_counters_of_some_endpoints_only_are_no_sum():
+    made = report(lines({'event': 'counters', 'arms': {'canary': {'requests': 5, 'errors': 0}}},
+                        {'event': 'sample', 'stage': 's', 'arms': {'canary': {'requests': 70, 'errors': 1}}},
+                        {'event': 'counters', 'arms': {'canary': {'requests': 25, 'errors': 0}}}))
+    assert (made.losses.basis, made.losses.requests, made.losses.failed) == ('watched', 70, 1)
+
+
 def test_local_time_stands_beside_utc_where_it_differs():
     made = report(BACK)
     assert '20:04:48 – 20:05:26 CET' in first_screen(rendered(made, timezone(timedelta(hours=1), 'CET')))

@@ -46,14 +46,21 @@ def losses(events: t.Sequence[Event], start: Event, stages: t.Sequence[r.Stage])
     """Counts requests and failed ones of each arm.
 
     Between two looks at the balancers' own counters nothing is missed, also while nobody watches: between two stages, during
-    the way back. Where counters began anew (HAProxy was reloaded), or were looked at once, what the gates saw is left.
+    the way back. Where counters began anew (HAProxy was reloaded), or some endpoints have none, what the gates saw is left.
     """
     looks = [(event['ts'], _counts(event)) for event in events if event['event'] == 'counters']
     samples = [event for event in events if event['event'] == 'sample']
     rising = all(now.get(arm, (0, 0))[part] >= count[part]
                  for (_at, before), (_then, now) in zip(looks, looks[1:]) for arm, count in before.items() for part in (0, 1))
+    inside: Counts = {}
+    for sample in samples:
+        if looks and looks[0][0] < sample['ts'] <= looks[-1][0]:
+            _add(inside, _counts(sample))
+    # Where some endpoints have no counters to look at, the gates saw more than the counters tell.
+    whole = all(looks[-1][1].get(arm, (0, 0))[part] - looks[0][1].get(arm, (0, 0))[part] >= count[part]
+                for arm, count in inside.items() for part in (0, 1))
     total: Counts = {}
-    if looks and rising:
+    if looks and rising and whole:
         basis, since, until = 'counters', looks[0][0], looks[-1][0]
         first, last = looks[0][1], looks[-1][1]
         _add(total, {arm: (count[0] - first.get(arm, (0, 0))[0], count[1] - first.get(arm, (0, 0))[1]) for arm, count in last.items()})
