@@ -10,6 +10,7 @@ objects are tested on the cluster (tests/cluster/test_cluster_metrics.py).
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -21,7 +22,9 @@ from pathlib import Path
 import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils import _gate
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput
-from gate_lab import ERRORS, LATENCY, SERVERS, GateLab, Load
+from ansible_collections.progressive.delivery.plugins.module_utils._metrics.base import Reading
+from ansible_collections.progressive.delivery.plugins.module_utils._metrics.registry import build_sources
+from gate_lab import ARMS, ERRORS, LATENCY, SERVERS, GateLab, Load
 from haproxy_lab import Origin, free_port, get, wait_for
 from kube_api import KubeApi, programs
 
@@ -166,6 +169,26 @@ def test_a_pod_that_is_not_ready(lab: GateLab, route: Route) -> None:
     route.report('canary', ready=False)
     result = gate(lab, route, bake=20, conditions=[ERRORS, SERVERS])
     assert result['verdict'] == 'fail' and 'servers_up_ratio' in result['reason'], result
+
+
+def test_an_api_server_that_is_away_when_the_watch_begins(lab: GateLab, route: Route) -> None:
+    source, = build_sources('shop', ARMS, [route.endpoint(deadline=0.5)], {})
+
+    async def watched() -> list[Reading]:
+        with route.api.frozen():
+            await source.open()
+            readings = [await source.poll(0.0)]
+        for second in range(1, 20):
+            readings.append(await source.poll(float(second)))
+            if readings[-1].before:
+                break
+        readings.append(await source.poll(30.0))
+        await source.close()
+        return readings
+
+    readings = asyncio.run(watched())
+    assert readings[0].errors and 'did not answer' in readings[0].errors[0] or 'could not be asked' in readings[0].errors[0], readings[0]
+    assert {block.arm for block in readings[-1].blocks} == set(NAMES) and readings[-1].gauges['servers_up', 'canary'] == 1
 
 
 @pytest.mark.parametrize(('metrics', 'words'), [

@@ -14,7 +14,7 @@ import re
 import typing as t
 from urllib.parse import urlsplit
 
-from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, DeliveryError, Refused
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, DeliveryError, Refused, Unreachable
 from ansible_collections.progressive.delivery.plugins.module_utils._kube import client
 from ansible_collections.progressive.delivery.plugins.module_utils._kube.objects import Ref
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics import base, web
@@ -134,17 +134,27 @@ class KubeSource:
 
     async def open(self) -> None:
         """Raises DeliveryError for what cannot ever work."""
-        if self._plane and len(self._parts) == 1:
-            where = t.cast(t.Any, self._endpoint.kube)
-            backends = {}
-            for arm, one in (await self._router.instances()).items():
-                subset = self._router.arms[arm].ref.get('subset') or ''
-                backends[arm] = Backend(one.namespace or where.namespace, one.service or self._router.arms[arm].backend, str(subset))
-            made = patterns(self.kind, self._endpoint, backends, await self._canary())
-            made.update({arm: exactly(map(str, names)) for arm, names in self._names.items()})
-            self._parts.append(ScrapeSource(self.name, self._plane, made, self._fetch))
-        for part in self._parts:
-            await part.open()
+        await self._parts[0].open()
+        try:
+            await self._begin()
+        except Unreachable:
+            # It may answer later; each poll says so until then.
+            pass
+
+    async def _begin(self) -> None:
+        """Finds out what the data plane calls the requests of each arm, once."""
+        if self._plane is None or len(self._parts) > 1:
+            return
+        where = t.cast(t.Any, self._endpoint.kube)
+        backends = {}
+        for arm, one in (await self._router.instances()).items():
+            subset = self._router.arms[arm].ref.get('subset') or ''
+            backends[arm] = Backend(one.namespace or where.namespace, one.service or self._router.arms[arm].backend, str(subset))
+        made = patterns(self.kind, self._endpoint, backends, await self._canary())
+        made.update({arm: exactly(map(str, names)) for arm, names in self._names.items()})
+        scraped = ScrapeSource(self.name, self._plane, made, self._fetch)
+        await scraped.open()
+        self._parts.append(scraped)
 
     async def _canary(self) -> str | None:
         """Returns the arm that the canary Ingress leads to now, by weight or by match: its requests do not bear the name of its Service."""
@@ -156,7 +166,12 @@ class KubeSource:
         return next((arm for arm, share in split.candidates if share), None) or next((match.arm for match in split.matches), None)
 
     async def poll(self, now: float) -> base.Reading:
-        return joined(await asyncio.gather(*(part.poll(now) for part in self._parts)), {})
+        failed = []
+        try:
+            await self._begin()
+        except DeliveryError as exc:
+            failed.append(base.Reading(errors=(str(exc),)))
+        return joined([*await asyncio.gather(*(part.poll(now) for part in self._parts)), *failed], {})
 
     async def close(self) -> None:
         if self._web:
