@@ -163,6 +163,16 @@ def test_before_the_deadline_is_known_a_split_is_over():
     assert rules[0]['match'][0]['headers'][HEADER] == {'regex': '0'}
 
 
+@pytest.mark.parametrize('odd', [
+    {'match': [{'headers': None}], 'route': [to('shop-blue')]}, {'match': None, 'route': [to('shop-blue')]},
+    {'match': [{'uri': None, 'headers': {'x-a': {}}}], 'route': [{}, to('shop-blue', 1)]}])
+def test_rules_with_empty_members(odd):
+    one, state = codec(), objects(route(odd))
+    state = {**state, **one.encode(state, Split((('green', 500), ('blue', 9500))), DEADLINE)}
+    assert one.decode(state).weights == {'green': 500, 'blue': 9500} and one.decode(state).uniform
+    assert len(one.encode(state, all_to('blue'))['route']['spec']['http']) == 1
+
+
 def test_several_services_share_a_virtual_service():
     mine = codec()
     theirs, = parse_endpoints([{'router': 'virtualservice', 'object': 'shop', 'namespace': 'prod'}])

@@ -229,7 +229,7 @@ class Rules:
     def _matching(self, base: Rule, match: Rule, headers: t.Mapping[str, t.Any]) -> Rule:
         """Returns *match* with the conditions of *headers* besides."""
         new = copy.deepcopy(match)
-        has = new.setdefault('headers', {})
+        has = new['headers'] = dict(new.get('headers') or {})
         taken = {key.lower() for key in (*has, *(match.get('withoutHeaders') or {}))}
         for name, wanted in headers.items():
             if name in taken:
