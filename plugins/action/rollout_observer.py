@@ -16,6 +16,8 @@ from ansible_collections.progressive.delivery.plugins.module_utils._channels imp
 from ansible_collections.progressive.delivery.plugins.module_utils._duration import parse_duration
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal, load_journal
 from ansible_collections.progressive.delivery.plugins.module_utils._lock import process_start
+from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name
+from ansible_collections.progressive.delivery.plugins.module_utils._sinks import check_grafana, check_textfile_dir
 from ansible_collections.progressive.delivery.plugins.plugin_utils._action import DeliveryAction
 
 _COLLECTION = Path(__file__).parents[2]
@@ -36,6 +38,9 @@ class ActionModule(DeliveryAction):
         'observer': {'type': 'dict', 'default': {}},
         'notice': {'type': 'dict', 'default': {}},
         'error': {'type': 'str', 'default': ''},
+        'service': {'type': 'str', 'default': ''},
+        'textfile_dir': {'type': 'path', 'default': ''},
+        'grafana': {'type': 'dict', 'default': {}, 'no_log': True},
     }
     CONSTRAINTS = {'required_if': [('state', 'started', ('journal', 'rollout')), ('state', 'awaited', ('journal', 'rollout')),
                                    ('state', 'recorded', ('journal', 'rollout'))]}
@@ -47,12 +52,18 @@ class ActionModule(DeliveryAction):
         check_channels(options['channels'])
         parse_duration(options['state_every'], 'state_every')
         parse_duration(options['timeout'], 'timeout')
+        if options['textfile_dir']:
+            check_textfile_dir(options['textfile_dir'])
+        if options['grafana']:
+            check_grafana(options['grafana'])
         return {}
 
     def _started(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
         channels = check_channels(options['channels'])
-        if self._task.check_mode or not channels:
+        if self._task.check_mode or not (channels or options['textfile_dir'] or options['grafana']):
             return {'observer': {}}
+        if options['textfile_dir']:
+            check_name('service', options['service'])
         return self._start(options, channels, [])
 
     def _announced(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -65,11 +76,14 @@ class ActionModule(DeliveryAction):
         return self._awaited({**options, **self._start(options, channels, [notice])})
 
     def _start(self, options: dict[str, t.Any], channels: list[dict[str, t.Any]], notices: list[dict[str, t.Any]]) -> dict[str, t.Any]:
+        followed = {} if notices else {
+            'service': options['service'], 'textfile_dir': options['textfile_dir'],
+            'grafana': check_grafana(options['grafana']) if options['grafana'] else {}}
         # The worker's parent is the ansible-playbook process: it lives as long as the rollout does.
         pid = os.getppid()
         orders = _observer.Orders(
             journal=options['journal'], rollout=options['rollout'], pid=pid, started=process_start(pid), notices=notices,
-            playbook=str(_COLLECTION / 'playbooks' / 'notify.yml'), channels=channels, variables=options['variables'],
+            playbook=str(_COLLECTION / 'playbooks' / 'notify.yml'), channels=channels, variables=options['variables'], **followed,
             state_every_s=parse_duration(options['state_every'], 'state_every'))
         above = str(_COLLECTION.parents[2])
         environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, [above, os.environ.get('PYTHONPATH')])),

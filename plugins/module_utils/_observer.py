@@ -5,7 +5,8 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
 
-"""A process beside the rollout that reads its journal and tells people, so that nothing of that can hold the rollout up.
+"""A process beside the rollout that reads its journal, tells people, keeps its metrics and annotates dashboards, so that nothing of that
+can hold the rollout up.
 
 It is started in a session of its own, ends when the journal says that the rollout has, or when the process that rolls out is
 gone, which it tells too. What it is to do comes over its standard input, so that no secret lies in a file or an argument:
@@ -18,6 +19,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import typing as t
 from dataclasses import asdict, dataclass, field
@@ -25,12 +27,19 @@ from dataclasses import asdict, dataclass, field
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal
 from ansible_collections.progressive.delivery.plugins.module_utils._lock import process_start
 from ansible_collections.progressive.delivery.plugins.module_utils._notices import Narrator, Notice
+from ansible_collections.progressive.delivery.plugins.module_utils._outlet import Outlet
+from ansible_collections.progressive.delivery.plugins.module_utils._sinks import Grafana, Textfile
 
 GIVEN = 'PROGRESSIVE_DELIVERY_NOTICE'
 """The variable of the environment that has what is sent and where, as JSON: nobody else can read it, and nothing in it is a template."""
 _POLL_S = 0.25
 # The gates of the rollout come first on a small control host.
 _NICE = 10
+# Grafana and a full disk get so long after the rollout's end; people are told however long it takes (`Orders.timeout_s` each).
+_FAREWELL_S = 10.0
+
+Sink = t.Callable[[t.Sequence[t.Mapping[str, t.Any]], t.Optional[float]], object]
+"""Called with new events, and with the moment when the run was found to be gone; returns at once."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,11 @@ class Orders:
     variables: dict[str, t.Any] = field(default_factory=dict)
     notices: list[dict[str, t.Any]] = field(default_factory=list)
     """What to tell where there is no journal to be read: these, and nothing else."""
+    service: str = ''
+    textfile_dir: str = ''
+    """Where the metrics of the rollout go (``_sinks.Textfile``)."""
+    grafana: dict[str, t.Any] = field(default_factory=dict)
+    """Where annotations go (``_sinks.Grafana``)."""
 
 
 class Follower:
@@ -81,8 +95,8 @@ class Follower:
 
 
 def observe(orders: Orders, send: t.Callable[[Notice], None], clock: t.Callable[[], float] = time.time,
-            sleep: t.Callable[[float], None] = time.sleep) -> None:
-    """Sends the notices of a rollout, in order, until it is over."""
+            sleep: t.Callable[[float], None] = time.sleep, sinks: t.Sequence[Sink] = ()) -> None:
+    """Sends the notices of a rollout, in order, until it is over, and gives its events to the *sinks*."""
     if orders.journal is None:
         for notice in orders.notices:
             send(Notice(**notice))
@@ -91,7 +105,12 @@ def observe(orders: Orders, send: t.Callable[[Notice], None], clock: t.Callable[
     while True:
         # Asked before the journal is read: a process that was alive here may have written its last word since, not the reverse.
         alive = orders.started is None or process_start(orders.pid) == orders.started
-        notices = [notice for event in follower.events() for notice in narrator.feed(event)]
+        events = follower.events()
+        notices = [notice for event in events for notice in narrator.feed(event)]
+        lost_at = None if alive or narrator.over else clock()
+        if events or lost_at is not None:
+            for sink in sinks:
+                sink(events, lost_at)
         if not notices or not alive:
             notices += narrator.tick(clock(), alive)
         for notice in notices:
@@ -150,7 +169,23 @@ def main() -> None:
     # What it was started with must not stay the input of those that it starts.
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.nice(_NICE)
-    observe(orders, Sender(orders))
+    journal = Journal(orders.journal, orders.rollout)
+
+    def trouble(channel: str) -> t.Callable[[str, str], None]:
+        return lambda about, error: journal.write('notified', notice=None, about=about, channel=channel, ok=False, error=error)
+
+    told, sinks = Outlet(Sender(orders)), []
+    if orders.textfile_dir:
+        sinks.append(Outlet(Textfile(orders.textfile_dir, orders.service, trouble('metrics'))))
+    if orders.grafana:
+        sinks.append(Outlet(Grafana(orders.grafana, trouble('grafana'))))
+    observe(orders, told, sinks=sinks)
+    # A notice has its own end, so this one is never reached.
+    told.close(threading.TIMEOUT_MAX)
+    for sink in sinks:
+        sink.close(_FAREWELL_S)
+    # A thread that hangs in a request must not keep the process.
+    os._exit(0)
 
 
 if __name__ == '__main__':

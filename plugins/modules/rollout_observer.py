@@ -15,6 +15,7 @@ description:
   - Starts a process that reads the journal of a rollout and sends a notice to each channel when it starts, at each stage that passed,
     when a person is asked, when a bad version was taken out, when the run is gone without a word, and at the end. The notices follow what
     has happened, in order; neither a dead receiver nor a slow one holds up the rollout.
+  - The same process keeps the metrics of the rollout for Prometheus, and annotates dashboards of Grafana.
   - What each channel made of each notice is kept in the journal, as the event C(notified), without any secret.
   - This is an action plugin. It runs on the control host.
 attributes:
@@ -67,6 +68,22 @@ options:
     description: The notice, for V(announced) and V(recorded).
     type: dict
     default: {}
+  service:
+    description: Name of the service; needed with O(textfile_dir).
+    type: str
+    default: ""
+  textfile_dir:
+    description:
+      - Directory that a node exporter's textfile collector reads. The metrics of the rollout are kept there as C(delivery_SERVICE.prom).
+        Empty keeps none.
+    type: path
+    default: ""
+  grafana:
+    description:
+      - Where an annotation is written for each stage and verdict, by Grafana's HTTP API. C(url); C(token) of a service account, or
+        C(username) and C(password); C(timeout) in seconds (5); C(ca_path), C(validate_certs). Empty writes none.
+    type: dict
+    default: {}
   error:
     description: Why a channel did not take the notice, empty when it did.
     type: str
@@ -81,6 +98,8 @@ EXAMPLES = r"""
     state: started
     journal: "{{ delivery_journal }}"
     rollout: "{{ delivery_rollout }}"
+    service: shop
+    textfile_dir: /var/lib/prometheus/node-exporter
     channels:
       - name: team
         type: slack
