@@ -115,6 +115,9 @@ class _Task:
             if changes:
                 self.journal.write('intent', strict=True, service=self.service, requested_bp=desired.split.shares,
                                    lease_s=lease_s, way_back=payloads)
+                if lease_s:
+                    changes = await self._prepare(before, changes)
+                    at = self.clocks.monotonic()
             after = await self._write(before, changes, lease_s)
             evidence = await self._verify(before, changes, after, verify_s)
         result = self._result(before, changes, after, desired.split)
@@ -166,6 +169,16 @@ class _Task:
         for problem in (problem for seen in before.values() for problem in seen.problems):
             raise BadInput(problem)
         raise BadInput('No endpoint says which arm of %s is stable: name it as "stable".' % self.service)
+
+    async def _prepare(self, before: t.Mapping[str, Observed], changes: t.Mapping[str, Change]) -> dict[str, Change]:
+        """Returns the changes, all ready to be applied; takes back what was prepared when one is not."""
+        outcomes = await _fleet.each([self.router[name] for name in changes], lambda router: router.prepare(changes[router.name]),
+                                     lambda router: router.setup_s)
+        prepared, failed = _fleet.values(outcomes), _fleet.errors(outcomes)
+        if failed:
+            touched = {name: change for name, change in changes.items() if name in failed or prepared[name] is not change}
+            await self._put_back(before, touched, failed, 'could not be prepared')
+        return prepared
 
     async def _write(self, before: t.Mapping[str, Observed], changes: t.Mapping[str, Change], lease_s: float | None) -> dict[str, Observed]:
         """Applies all changes, renews the leases of endpoints that have the split already; puts all back when one fails."""

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.progressive.delivery.plugins.module_utils._errors import Conflict
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import Conflict, DeliveryError
 from ansible_collections.progressive.delivery.plugins.module_utils._routers import registry
 from haproxy_lab import wait_for
 from kube_api import KubeApi
@@ -175,7 +175,6 @@ def test_of_two_who_begin_at_once_one_has_it(one: KubeShop) -> None:
     outcomes: list[str] = []
 
     def begin(rollout: str) -> None:
-        from ansible_collections.progressive.delivery.plugins.module_utils._errors import DeliveryError
         from ansible_collections.progressive.delivery.plugins.module_utils._traffic import TRAFFIC_SPEC, run
         from traffic_lab import validated
         try:
@@ -299,11 +298,12 @@ def test_an_admission_rule_that_refuses(cluster: KubeApi, one: KubeShop) -> None
         {'apiVersion': 'admissionregistration.k8s.io/v1', 'kind': 'ValidatingAdmissionPolicy', 'metadata': {'name': policy}, 'spec': {
             'matchConstraints': {'resourceRules': [{'apiGroups': ['gateway.networking.k8s.io'], 'apiVersions': ['*'],
                                                     'operations': ['UPDATE'], 'resources': ['httproutes']}]},
-            'validations': [{'expression': "object.spec.rules.all(r, r.backendRefs.all(b, b.name != 'shop-green'))",
+            'validations': [{'expression': 'object.spec.rules.all(r, r.backendRefs.all(b, '
+                                           "b.name != 'shop-green' || b.?weight.orValue(1) == 0))",
                              'message': 'no green on Fridays'}]}},
-        {'apiVersion': 'admissionregistration.k8s.io/v1', 'kind': 'ValidatingAdmissionPolicyBinding', 'metadata': {'name': policy}, 'spec': {
-            'policyName': policy, 'validationActions': ['Deny'],
-            'matchResources': {'namespaceSelector': {'matchLabels': {'kubernetes.io/metadata.name': one.namespace}}}}}]}))
+        {'apiVersion': 'admissionregistration.k8s.io/v1', 'kind': 'ValidatingAdmissionPolicyBinding', 'metadata': {'name': policy},
+         'spec': {'policyName': policy, 'validationActions': ['Deny'], 'matchResources': {
+             'namespaceSelector': {'matchLabels': {'kubernetes.io/metadata.name': one.namespace}}}}}]}))
 
     def said() -> str:
         try:
@@ -389,7 +389,8 @@ def test_the_stage_is_in_force_when_the_controller_has_accepted_it(one: KubeShop
 
 
 class Plane:
-    """Stands in for a data plane: answers with the name of an arm, in turn by the weights of the route, or of how it once was if *stale*."""
+    """Stands in for a data plane: answers with the name of an arm, drawn by the weights of the route, or by those it had when it became
+    *stale*."""
 
     def __init__(self, one: KubeShop) -> None:
         self.one, self.stale, self._turn, self._known = one, False, 0, {'shop-blue': 1}

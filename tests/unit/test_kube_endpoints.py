@@ -16,7 +16,6 @@ from ansible_collections.progressive.delivery.plugins.module_utils._backend impo
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput
 from ansible_collections.progressive.delivery.plugins.module_utils._kube import answers, client
 from ansible_collections.progressive.delivery.plugins.module_utils._kube.objects import Ref
-from ansible_collections.progressive.delivery.plugins.module_utils._metrics.registry import build_sources
 from ansible_collections.progressive.delivery.plugins.module_utils._routers import registry
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import (
     KUBE_ROUTERS, ROUTERS, parse_arms, parse_endpoints)
@@ -33,7 +32,6 @@ def test_a_route_and_a_process_stand_side_by_side():
     assert parse_arms(ARMS, process)['blue'].ref == {} and parse_arms(ARMS, process)['blue'].servers == ('b1',)
     assert parse_arms(ARMS, route)['blue'].ref == {'port': 80} and parse_arms(ARMS, route)['blue'].servers == ()
     assert [type(router).__name__ for router in registry.build_all([HAPROXY, ROUTE], 'shop', ARMS)] == ['HaproxyMap', 'KubeRouter']
-    assert [source.name for source in build_sources('shop', ARMS, [HAPROXY, ROUTE], {})] == ['router']
     assert [endpoint.name for endpoint in plain_endpoints([HAPROXY, ROUTE])] == ['lb1']
     with pytest.raises(BadInput, match='None of the endpoints is an HAProxy process'):
         plain_endpoints([ROUTE])

@@ -194,6 +194,12 @@ class Router(t.Protocol):
         Raises Unsupported, BadInput or Conflict for everything that would stand in the way of the write.
         """
 
+    async def prepare(self, change: Change) -> Change:
+        """Does what takes time before a leased split is written and moves no traffic; returns the change to apply.
+
+        Every endpoint is prepared before the first is written: the lease of a fast one must not run out while a slow one begins.
+        """
+
     async def apply(self, change: Change) -> Applied:
         """Writes and reads back. Raises Conflict when the state is not the one the change was planned on."""
 

@@ -114,6 +114,9 @@ class HaproxyMap:
         entries, info, errors = await self._runtime.ask(self._show, *CLOCK_COMMANDS)
         return self._value(entries), self._clock(info, errors)
 
+    async def prepare(self, change: Change) -> Change:
+        return change
+
     async def apply(self, change: Change) -> Applied:
         if change.kind == 'way_back':
             wanted, now_s = str(change.payload['value']), self._here()

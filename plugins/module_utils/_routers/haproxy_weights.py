@@ -115,6 +115,9 @@ class HaproxyWeights:
 
     # ---- writing
 
+    async def prepare(self, change: Change) -> Change:
+        return change
+
     async def apply(self, change: Change) -> Applied:
         state = await self._state()
         payload = change.payload

@@ -162,6 +162,16 @@ class KubeRouter:
 
     # ---- writing
 
+    async def prepare(self, change: Change) -> Change:
+        """Claims the object and has the way back stored in the cluster, for routers whose data plane keeps no lease."""
+        if change.kind != 'split' or not change.lease_s or self._can.native_lease:
+            return change
+        objects = await self._unchanged(change)
+        former = self._plan.record(objects).get('rollout')
+        objects = await self._claimed(objects, change.payload['record'])
+        await self._arm(objects, change, former)
+        return replace(change, token=token(objects), payload={**change.payload, 'armed': True})
+
     async def apply(self, change: Change) -> Applied:
         if change.kind in ('split', 'release'):
             return await self._forward(change)
@@ -170,16 +180,16 @@ class KubeRouter:
         return await self._back(change)
 
     async def _forward(self, change: Change) -> Applied:
-        objects = await self._objects()
-        if token(objects) != change.token:
-            raise Conflict('The %s was changed by somebody else since it was read: nothing was overwritten; try again.' % self._home)
+        if change.kind == 'split' and change.lease_s and not self._can.native_lease and not change.payload.get('armed'):
+            change = await self.prepare(change)
+        objects = await self._unchanged(change)
         record, deadline_s = dict(change.payload['record']), None
         former = self._plan.record(objects).get('rollout')
         if change.lease_s and self._can.native_lease:
             deadline_s = record['until'] = round(self._api.now() + change.lease_s, 3)
         elif change.lease_s:
-            objects = await self._claimed(objects, record)
-            await self._arm(objects, change, former)
+            # From here on it counts: until now it had the time that the others needed to be prepared besides.
+            await deadman.renew(self._api, self._names(record['rollout']), change.lease_s)
         writes = self._plan.writes(objects, parsed(change.payload['split']), record, deadline_s)
         await self._write(writes, objects, self.deadline + (self.setup_s if change.lease_s else 0.0))
         after = await self._objects()
@@ -188,6 +198,13 @@ class KubeRouter:
             # A permanent split is in force before its lease is given up.
             await self._let_go(former or record.get('rollout'))
         return Applied(change, self._seen(after, lease=await self._left()))
+
+    async def _unchanged(self, change: Change) -> Objects:
+        """Returns the objects. Raises Conflict when they are not those that *change* was planned on."""
+        objects = await self._objects()
+        if token(objects) != change.token:
+            raise Conflict('The %s was changed by somebody else since it was read: nothing was overwritten; try again.' % self._home)
+        return objects
 
     async def _claimed(self, objects: Objects, record: Record) -> Objects:
         """Writes the owner alone, so that of two who begin at once only one makes a lease, and its Job finds the record it looks for."""
@@ -208,7 +225,8 @@ class KubeRouter:
             await deadman.release(self._api, self._names(former))
         await deadman.arm(self._api, deadman.DeadmanSpec(
             service=self.service, endpoint=self.name, rollout=rollout, resource=self._home,
-            way_back=tuple(self._plan.deadman_requests(objects, change)), lease_s=t.cast(float, change.lease_s),
+            way_back=tuple(self._plan.deadman_requests(objects, change)),
+            lease_s=t.cast(float, change.lease_s) + self.setup_s,
             image=self._where.lease_image, ready_s=self.setup_s))
 
     async def _write(self, writes: t.Iterable[Write], objects: Objects, patience_s: float = 0.0) -> dict[str, Obj | None]:
