@@ -12,12 +12,12 @@ version_added: 1.0.0
 author:
   - progressive.delivery contributors (@progressive-delivery)
 description:
-  - Sets, on one or many HAProxy processes at once, which part of a service's traffic each of its arms receives, and which requests
-    reach an arm by a header or a cookie.
+  - Sets, on one or many HAProxy processes and routes of Kubernetes clusters at once, which part of a service's traffic each of its arms
+    receives, and which requests reach an arm by a header or a cookie.
   - Everything is read and checked before the first write, and every write is read back. When one endpoint cannot be written, the
     others get back what they had, and the task fails.
   - A split in which a candidate and the stable arm share the traffic carries a lease. When nobody renews it
-    (M(progressive.delivery.health_gate) does), HAProxy itself returns all traffic to the stable arm.
+    (M(progressive.delivery.health_gate) does), HAProxy itself, or a Job in the cluster, returns all traffic to the stable arm.
   - It runs on the control host by default and needs nothing on any other host.
 extends_documentation_fragment:
   - progressive.delivery.endpoints

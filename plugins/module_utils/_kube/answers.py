@@ -43,28 +43,29 @@ def error(verb: str, ref: Ref, cluster: str, status: int, body: bytes, missing: 
         details = answer.get('details') or {}
         if not details.get('name') and not (answer.get('kind') == 'Status' and 'namespaces "' in said):
             return Unsupported('%s does not serve %s (%s): install its CustomResourceDefinition, or choose another router.' % (
-                _first(cluster), ref.resource, '%s/%s' % (ref.group, ref.version) if ref.group else ref.version))
+                first(cluster), ref.resource, '%s/%s' % (ref.group, ref.version) if ref.group else ref.version))
         if verb in ('get', 'delete') and not missing:
             return None
-        return Conflict('%s is not there (any more): %s.' % (_first(str(ref)), said))
+        return Conflict('%s is not there (any more): %s.' % (first(str(ref)), said))
     if status == 401:
         return Refused('%s does not know who asks (401): the token or certificate of the kubeconfig is wrong or has run out; '
-                       'renew it there, the next attempt reads it.' % _first(cluster))
+                       'renew it there, the next attempt reads it.' % first(cluster))
     if 'admission webhook' in said or 'failed calling webhook' in said or 'ValidatingAdmissionPolicy' in said:
         return Refused('An admission rule of %s refused %s: %s.' % (cluster, what, said))
     if status == 403:
         return Refused('This user of %s may not %s: %s. Grant it with a Role in that namespace.' % (cluster, what[3:], said))
     if status == 409:
-        return Conflict('%s was changed by somebody else since it was read: nothing was overwritten (%s).' % (_first(str(ref)), said))
+        return Conflict('%s was changed by somebody else since it was read: nothing was overwritten (%s).' % (first(str(ref)), said))
     if status == 422 and ' is invalid' not in said:
         # A patch's test failed: the message says no more than that.
-        return Conflict('%s is not as it was when the change was planned: nothing was overwritten.' % _first(str(ref)))
+        return Conflict('%s is not as it was when the change was planned: nothing was overwritten.' % first(str(ref)))
     if passing(status):
-        return Unreachable('%s did not answer when asked %s: HTTP %d, %s.' % (_first(cluster), what, status, said))
-    return Refused('%s refused %s: %s.' % (_first(cluster), what, said))
+        return Unreachable('%s did not answer when asked %s: HTTP %d, %s.' % (first(cluster), what, status, said))
+    return Refused('%s refused %s: %s.' % (first(cluster), what, said))
 
 
-def _first(text: str) -> str:
+def first(text: str) -> str:
+    """Returns *text* as a sentence begins."""
     return text[:1].upper() + text[1:]
 
 

@@ -116,7 +116,7 @@ class Transport:
                 headers=headers, timeout=urllib3.Timeout(total=timeout_s), retries=False)
         except (urllib3.exceptions.HTTPError, OSError) as exc:
             raise Unreachable('%s at %s could not be asked: %s.' % (
-                self.name, client.configuration.host, answers.reason(exc))) from exc
+                answers.first(self.name), client.configuration.host, answers.reason(exc))) from exc
         date = answer.headers.get('Date')
         if date:
             self.clock.saw(parsedate_to_datetime(date).timestamp(), sent, time.time())
