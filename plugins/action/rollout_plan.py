@@ -10,11 +10,11 @@ import time
 import typing as t
 
 from ansible_collections.progressive.delivery.plugins.module_utils._duration import parse_duration
-from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, DeliveryError
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import DeliveryError
 from ansible_collections.progressive.delivery.plugins.module_utils._evidence import go_on
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import read_journal
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name, check_token
-from ansible_collections.progressive.delivery.plugins.module_utils._plan import make_plan
+from ansible_collections.progressive.delivery.plugins.module_utils._plan import agreed_stable, make_plan
 from ansible_collections.progressive.delivery.plugins.module_utils._rollout import PLAN_SPEC
 from ansible_collections.progressive.delivery.plugins.plugin_utils._action import DeliveryAction
 
@@ -26,7 +26,8 @@ class ActionModule(DeliveryAction):
 
     def control(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
         service = check_name('service', options['service'])
-        stable = options['stable'] or self._only(options['info'], 'stable', service)
+        stable = options['stable'] or agreed_stable(
+            service, [(endpoint['name'], endpoint.get('stable')) for endpoint in options['info'].get('endpoints', [])])
         versions = {endpoint.get('version') for endpoint in options['info'].get('endpoints', [])}
         live = versions.pop() if len(versions) == 1 else None
         plan = make_plan(
@@ -58,17 +59,3 @@ class ActionModule(DeliveryAction):
         except DeliveryError as exc:
             return {}, str(exc)
         return go_on(events, plan, live, options['alpha'], options['beta'], time.time(), max_age)
-
-    @staticmethod
-    def _only(info: dict[str, t.Any], field: str, service: str) -> str:
-        found: dict[str, list[str]] = {}
-        for endpoint in info.get('endpoints', []):
-            if endpoint.get(field):
-                found.setdefault(endpoint[field], []).append(endpoint['name'])
-        if len(found) == 1:
-            return next(iter(found))
-        if not found:
-            raise BadInput('No router says which arm of %s is stable: name it as delivery_stable_arm.' % service)
-        raise BadInput('The routers disagree on the stable arm of %s (%s): '
-                       'run rollback.yml or promote.yml first, or name it as delivery_stable_arm.' % (
-                           service, '; '.join('%s on %s' % (arm, ', '.join(names)) for arm, names in sorted(found.items()))))

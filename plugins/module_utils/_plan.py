@@ -38,6 +38,21 @@ def parse_stages(value: object, what: str) -> list[dict[str, t.Any]]:
     return [dict(stage) for stage in value]
 
 
+def agreed_stable(service: str, told: t.Iterable[tuple[str, str | None]]) -> str:
+    """Returns the stable arm of *service* that the routers agree on, *told* being pairs of endpoint and arm. Raises BadInput."""
+    found: dict[str, list[str]] = {}
+    for endpoint, arm in told:
+        if arm:
+            found.setdefault(arm, []).append(endpoint)
+    if len(found) == 1:
+        return next(iter(found))
+    if not found:
+        raise BadInput('No router says which arm of %s is stable: name it as delivery_stable_arm.' % service)
+    raise BadInput('The routers disagree on the stable arm of %s (%s): '
+                   'run rollback.yml or promote.yml first, or name it as delivery_stable_arm.' % (
+                       service, '; '.join('%s on %s' % (arm, ', '.join(names)) for arm, names in sorted(found.items()))))
+
+
 def target_arm(arms: t.Collection[str], stable: str, canary: str | None, wanted: str | None = None) -> str:
     """Returns the arm that takes over from *stable*: the one *wanted*, or the only one left beside stable and canary, or canary."""
     if wanted:

@@ -63,6 +63,7 @@ RECORD_SPEC: dict[str, t.Any] = {
     'notes': {'type': 'list', 'elements': 'str', 'default': []},
     'moved': {'type': 'dict', 'default': {}},
     'gate': {'type': 'dict', 'default': {}},
+    'preflight': {'type': 'dict', 'default': {}},
     'report_dir': {'type': 'path'},
     'criteria': {'type': 'dict', 'default': {}},
     'outcome': {'type': 'str', 'choices': ['promoted', 'rolled_back', 'failed']},
@@ -100,6 +101,9 @@ class Record:
                 plan=[{k: s[k] for k in ('index', 'name', 'arm', 'share_bp', 'bake_s')} for s in plan['stages']],
                 criteria=criteria, tools=self.tools, **({'report_dir': self.options['report_dir']} if self.options['report_dir'] else {}))
             self._point_latest()
+            told = self.options['preflight']
+            if told.get('rows') is not None:
+                self.journal.write('preflight', service=plan['service'], **{key: told.get(key) for key in ('state', 'rows', 'seconds')})
         return {'say': [_plan_text(plan, self.options, self.check_mode), *('  %s' % note for note in self.options['notes'])]}
 
     def _stage_started(self) -> dict[str, t.Any]:

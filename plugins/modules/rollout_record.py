@@ -78,6 +78,10 @@ options:
     description: What M(progressive.delivery.health_gate) returned for the stage.
     type: dict
     default: {}
+  preflight:
+    description: What M(progressive.delivery.preflight) returned, for the journal.
+    type: dict
+    default: {}
   report_dir:
     description: Where the report of the rollout is to be written, whoever ends it. Without it there is none.
     type: path
