@@ -1,5 +1,5 @@
 # A Kubernetes cluster on this machine: kind with Traefik, istiod and Contour. See cluster/README.md.
-.PHONY: cluster cluster-down cluster-status test-cluster
+.PHONY: cluster cluster-down cluster-status test-cluster contract
 cluster: venv ## a Kubernetes cluster with data planes at ports of 127.0.0.1 (CLUSTER=existing: the one of KUBECONFIG)
 	@$(VENV)/bin/python cluster/cluster.py up
 
@@ -11,3 +11,6 @@ cluster-status: venv
 
 test-cluster: venv-dev lab-setup ## tests against that cluster; ended afterwards where it did not run before
 	@$(STEP) $@ $(BIN)/python cluster/cluster.py run -- $(BIN)/pytest tests/cluster $(TESTS)
+
+contract: venv-dev lab-setup ## one suite that every router passes at its data plane (TESTS=--write-table: into docs/routers.md)
+	@$(STEP) $@ $(BIN)/python cluster/cluster.py run -- $(PYTEST) tests/contract $(TESTS)

@@ -91,7 +91,7 @@ def tally(port: int, count: int, headers: t.Callable[[int], t.Mapping[str, str]]
 
 
 class Origin:
-    """An HTTP/1.1 server that answers every request with its name, until it is told otherwise.
+    """An HTTP/1.1 server that answers every request with its name, in the body and as ``x-arm``, until it is told otherwise.
 
     ``status`` is the status it answers with, ``delay`` seconds it waits first, ``silent`` accepts and never answers.
     ``gate.clear()`` holds answers back until ``gate.set()``.
@@ -160,7 +160,7 @@ class Origin:
                     time.sleep(self.delay)
                 self.gate.wait(60)
                 body = self.name.encode()
-                conn.sendall(b'HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s' % (self.status, len(body), body))
+                conn.sendall(b'HTTP/1.1 %d X\r\nx-arm: %s\r\nContent-Length: %d\r\n\r\n%s' % (self.status, body, len(body), body))
         self._open.discard(conn)
 
 
