@@ -172,11 +172,9 @@ def _told(row: Row) -> str:
 
 
 def failure(service: str, rows: t.Iterable[Row]) -> str:
-    """Returns one sentence on what stops a rollout of *service*."""
-    failed = [row for row in rows if row.state == FAIL]
-    said = '; '.join(' '.join(filter(None, (row.name, row.subject))) for row in failed)
-    return ('%s is not ready for a rollout, and nothing was changed: %d of the checks failed (%s). Mend what the table says, or leave a check '
-            'out by name with delivery_preflight_skip.' % (service, len(failed), said))
+    """Returns what stops a rollout of *service*, in one message."""
+    said = ['%s: %s' % (row.name, _told(row)) for row in rows if row.state == FAIL]
+    return '%s is not ready for a rollout, and nothing was changed. %s' % (service, ' | '.join(said))
 
 
 # ---- each check
