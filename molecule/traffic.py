@@ -5,7 +5,7 @@
 """Traffic as a client sees it, for the scenarios' verify.
 
     traffic.py start RATE       start a load of the lab that LAB_DIR and LAB_PORT name, in the background; returns when it is on
-    traffic.py now PORT...      ask each frontend 50 times; prints {"VERSION": answers}
+    traffic.py now              ask each data plane of that lab 50 times; prints {"VERSION": answers}
     traffic.py seen DIRECTORY...  read the record of each load; prints {"requests": n, "failed": {"VERSION or -": n}}
 """
 
@@ -35,12 +35,12 @@ def start(words: list[str]) -> dict:
     return {'pid': pid}
 
 
-def now(ports: list[str]) -> dict:
+def now(_words: list[str]) -> dict:
     answers: collections.Counter[str] = collections.Counter()
-    for port in ports:
+    for domain, address in stack.edges(Layout.from_environment()).items():
         for _number in range(50):
-            client = http.client.HTTPConnection('127.0.0.1', int(port), timeout=10)
-            client.request('GET', '/api/items')
+            client = http.client.HTTPConnection(address, timeout=10)
+            client.request('GET', '/api/items', headers={'Host': load.host(1, domain)})
             answer = client.getresponse()
             answers[answer.getheader('x-version', '-') if answer.status == 200 else 'status %d' % answer.status] += 1
             client.close()
