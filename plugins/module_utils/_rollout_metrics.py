@@ -37,6 +37,7 @@ HELP: dict[str, tuple[str, str]] = {
     'delivery_rollout_stage': ('gauge', 'Number of the stage that the rollout has come to, from 1; 0 before the first.'),
     'delivery_rollout_stage_start_timestamp_seconds': ('gauge', 'When the stage began.'),
     'delivery_rollout_stage_bake_seconds': ('gauge', 'How long the stage is to be watched.'),
+    'delivery_rollout_stage_planned_end_timestamp_seconds': ('gauge', 'When the stage that goes on is to end.'),
     'delivery_rollout_stage_duration_seconds': ('gauge', 'How long the stage took, once it has ended.'),
     'delivery_rollout_stage_verdict': ('gauge', 'Whether this is the verdict on the stage.'),
     'delivery_rollout_share_ratio': ('gauge', 'Share of the arm: requested, configured (read back from the routers) or observed.'),
@@ -153,6 +154,7 @@ class Gauges:
         labels = {'stage': self._stage, 'arm': event.get('arm') or ''}
         self._set('delivery_rollout_stage_start_timestamp_seconds', event['ts'], **labels)
         self._set('delivery_rollout_stage_bake_seconds', event.get('bake_s'), **labels)
+        self._set('delivery_rollout_stage_planned_end_timestamp_seconds', event['ts'] + (event.get('bake_s') or 0))
         self._split('requested', event.get('requested_bp'))
 
     def _on_change(self, event: dict[str, t.Any]) -> None:
@@ -212,6 +214,7 @@ class Gauges:
             self._no_lease()
 
     def _on_stage_finished(self, event: dict[str, t.Any]) -> None:
+        self._forget('delivery_rollout_stage_planned_end_timestamp_seconds')
         self._set('delivery_rollout_stage_duration_seconds', event.get('duration_s'), stage=self._stage, arm=event.get('arm') or '')
         if event.get('verdict') == 'pass':
             self._split('configured', event.get('configured_bp'))
