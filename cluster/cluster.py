@@ -106,10 +106,12 @@ def up() -> tuple[facts.Facts, bool]:
 
 
 def run(command: t.Sequence[str]) -> int:
-    """Runs *command* while the cluster is up and returns its exit code; ends the cluster afterwards if it was started for it."""
+    """Runs *command* while the cluster is up, with the cluster's Docker daemon in DOCKER_HOST, and returns its exit code; ends the cluster
+    afterwards if it was started for it."""
     made = False
     try:
-        made = up()[1]
+        there, made = up()
+        _use(there.docker_host)
         return subprocess.run(command, check=False).returncode
     except NoCluster as error:
         print('Left out: what needs a Kubernetes cluster (%s).' % error)
