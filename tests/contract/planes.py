@@ -54,8 +54,8 @@ class Plane:
     def do(self, check: bool = False, **options: t.Any) -> Obj:
         return asyncio.run(run(validated(TRAFFIC_SPEC, self.options(**options)), check))
 
-    def look(self) -> Obj:
-        asked = {key: value for key, value in self.options().items() if key in INFO_SPEC}
+    def look(self, **options: t.Any) -> Obj:
+        asked = {key: value for key, value in self.options(**options).items() if key in INFO_SPEC}
         return asyncio.run(run_info(validated(INFO_SPEC, asked)))['endpoints'][0]
 
     def router(self) -> Router:
@@ -178,6 +178,14 @@ class Kube(Plane):
         said = self.home.cluster.kubectl('--namespace', self.home.namespace, 'get', '--output=json', '--ignore-not-found', *names)
         found = json.loads(said) if said else {'items': []}
         return [content(one) for one in found.get('items', [found])], self.left_over()
+
+    def fresh(self, count: int) -> Obj:
+        """Makes Services that no route has led to yet, and returns arms for them; who answers is the canary."""
+        arms = {'fresh%d' % number: {'backend': '%s-fresh%d' % (self.name, number)} for number in range(count)}
+        self.home.cluster.apply(*({
+            'apiVersion': 'v1', 'kind': 'Service', 'metadata': {'name': arm['backend'], 'namespace': self.home.namespace}, 'spec': {
+                'selector': {'app': 'shop', 'arm': 'canary'}, 'ports': [{'port': 80, 'targetPort': 8080}]}} for arm in arms.values()))
+        return {'blue': self.arms['blue'], **arms}
 
     def left_over(self) -> list[str]:
         """Names of the objects of a lease."""

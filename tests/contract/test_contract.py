@@ -240,3 +240,18 @@ def test_no_request_is_lost_in_twenty_changes(plane, found):
     found('lost requests', '%d of %d' % (len(load.failed), load.count()))
     assert not load.failed, load.failed[:3]
     assert load.arms().get('canary'), 'changes were in force'
+
+
+def test_an_arm_that_the_route_never_had_costs_no_request(plane):
+    if not plane.splits or not hasattr(plane, 'fresh'):
+        pytest.skip('its arms are where they are before the rollout')
+    arms = plane.fresh(6)
+    wait_for(lambda: all(plane.look(arms=arms)['usable'].values()),
+             'endpoints of the new Services', 60)
+    with plane.load(400) as load:
+        for arm in list(arms)[1:]:
+            plane.do(arms=arms, split={arm: '50%'}, stable='blue', lease=LEASE, verify='L1')
+            moved = time.time()
+            wait_for(lambda: load.arms(moved).get('canary', 0) > 20, 'the new arm to answer', 60)
+        plane.do(arms=arms, state='way_back')
+    assert not load.failed, '%d of %d: %s' % (len(load.failed), load.count(), load.failed[:3])

@@ -183,6 +183,23 @@ def test_contour_never_gets_nothing_but_zeros():
     assert has(one.decode(even)) == {'blue': 0.5, 'canary': 0.5}, 'all 0 is an even split there'
 
 
+@pytest.mark.parametrize(('one', 'route', 'made'), [
+    (codec('weights', kind='HTTPProxy'), table_object('HTTPProxy'), ['canary', 'green']),
+    (codec(), httproute({'backendRefs': [{'name': 'shop-blue', 'port': 80}]}, rule(('shop-blue', 3), ('shop-green', 1))),
+     ['canary', 'green']),
+    (codec('weights', kind='TraefikService'), table_object('TraefikService'), []),
+])
+def test_new_arms_are_named_before_they_get_a_share(one, route, made):
+    split = Split((('canary', 0), ('green', 5000), ('blue', 5000)), (Match('header', 'x', '1', 'canary'),))
+    before = one.decode({'route': route})
+    named = one.named({'route': route}, split).get('route') or route
+    after = one.decode({'route': named})
+    assert has(after) == has(before) and after.uniform == before.uniform and after.problems == before.problems
+    first = one._rules(named)[0][0]
+    assert [arm for arm in map(lambda ref: one._arm(named, ref), one._destinations(first)) if arm != 'blue'] == made
+    assert one.named({'route': named}, split).get('route', named) == named, 'once'
+
+
 @pytest.mark.parametrize('objects, said', [
     (httproute(rule(('other', 1))), 'leads to an arm'),
     (httproute(), 'leads to an arm'),

@@ -121,6 +121,12 @@ class Codec(t.Protocol):
         Foreign fields stay. Raises Unsupported with a sentence for what the kind, or this object, cannot do.
         """
 
+    def named(self, objects: Objects, split: Split) -> dict[str, Obj | None]:
+        """Returns what the objects shall be before the arms of *split* get their shares: the arms they never had are in, without any.
+
+        For data planes that learn of destinations and of routes apart. Nothing where that is not needed.
+        """
+
     def hold(self, objects: Objects, key: str, new: Obj | None) -> str:
         """Returns what must be ready, a sentence, before *new* may be written in place of *key*; nothing if that may be done now."""
 
@@ -138,6 +144,9 @@ class Plain:
     """What most kinds answer: nothing is held up, and no data plane can be asked."""
 
     admin_path = ''
+
+    def named(self, objects: Objects, split: Split) -> dict[str, Obj | None]:
+        return {}
 
     def hold(self, objects: Objects, key: str, new: Obj | None) -> str:
         return ''

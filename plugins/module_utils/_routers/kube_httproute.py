@@ -29,8 +29,8 @@ from ansible_collections.progressive.delivery.plugins.module_utils._split import
 
 _GROUP = 'gateway.networking.k8s.io'
 KINDS = {
-    'HTTPRoute': Kind(_GROUP, 'v1', 'httproutes', ('spec', 'rules'), 'backendRefs', 'name', 'port'),
-    'GRPCRoute': Kind(_GROUP, 'v1', 'grpcroutes', ('spec', 'rules'), 'backendRefs', 'name', 'port'),
+    'HTTPRoute': Kind(_GROUP, 'v1', 'httproutes', ('spec', 'rules'), 'backendRefs', 'name', 'port', apart=True),
+    'GRPCRoute': Kind(_GROUP, 'v1', 'grpcroutes', ('spec', 'rules'), 'backendRefs', 'name', 'port', apart=True),
 }
 _COOKIE = '^(.*; ?)?%s=%s(;.*)?$'
 _COOKIE_PARTS = re.compile(r'\^\(\.\*; \?\)\?(?P<name>.+?)=(?P<value>.+)\(;\.\*\)\?\$')

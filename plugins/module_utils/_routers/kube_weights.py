@@ -56,13 +56,15 @@ class Kind:
     """What a destination has besides, when it is added."""
     condition: str | None = None
     """The condition of ``status.conditions`` that says whether the controller has accepted the object."""
+    apart: bool = False
+    """Whether its data plane may hear of a rule before it hears of a new destination: Envoy, over streams of their own for each."""
 
 
 KINDS = {
     'TraefikService': Kind('traefik.io', 'v1alpha1', 'traefikservices', ('spec', 'weighted'), 'services', 'name', 'port', many=False,
                            most=100, made={'kind': 'Service'}),
     'HTTPProxy': Kind('projectcontour.io', 'v1', 'httpproxies', ('spec', 'routes'), 'services', 'name', 'port', unset=0, most=100,
-                      condition='Valid'),
+                      condition='Valid', apart=True),
     'ApisixRoute': Kind('apisix.apache.org', 'v2', 'apisixroutes', ('spec', 'http'), 'backends', 'serviceName', 'servicePort', unset=100,
                         most=100),
     'VirtualServer': Kind('k8s.nginx.org', 'v1', 'virtualservers', ('spec', 'routes'), 'splits', 'pass', None, rule='path', total=100,
@@ -202,6 +204,19 @@ class WeightsCodec(Plain):
         weights = self._fitted(split)
         for rule in self._rules(obj)[0]:
             self._share(obj, rule, weights)
+        return {'route': obj}
+
+    def named(self, objects: Objects, split: Split) -> dict[str, Obj | None]:
+        obj = copy.deepcopy(t.cast(Obj, objects['route']))
+        wanted = [arm for arm, bp in split.arms if bp or any(match.arm == arm for match in split.matches)]
+        for rule in self._rules(obj)[0] if self.kind.apart else ():
+            ours = self._destinations(rule)
+            new = [arm for arm in wanted if arm not in {self._arm(obj, one) for one in ours}]
+            if new:
+                # A weight that was left out would not mean the same beside another one.
+                for element, weight in zip(ours, self._weights(rule)):
+                    element['weight'] = weight
+                rule[self.kind.arms][:0] = [self._made(obj, arm, 0, ours) for arm in new]
         return {'route': obj}
 
     def _fitted(self, split: Split) -> dict[str, int]:
