@@ -16,7 +16,6 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 from pathlib import Path
 
 from gate_lab import ARMS, ERRORS

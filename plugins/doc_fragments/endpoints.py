@@ -12,7 +12,8 @@ class ModuleDocFragment:
 options:
   endpoints:
     description:
-      - The data planes that split the traffic, each by itself; a process of HAProxy, or a route of a Kubernetes cluster. All are addressed at once.
+      - The data planes that split the traffic, each by itself; a process of HAProxy, or a route of a Kubernetes cluster. All are
+        addressed at once.
       - Routes need the Python package C(kubernetes) on the host that runs the task.
     type: list
     elements: dict
@@ -127,7 +128,8 @@ options:
         type: int
       probe:
         description:
-          - Requests of our own by which the shares are shown (V(L3)); without it, a route of a cluster has no more than its controller says.
+          - Requests of our own by which the shares are shown (V(L3)); without it, a route of a cluster has no more than its controller
+            says.
           - Some hundred requests are sent when V(L3) is asked for, and none else.
         type: dict
         suboptions:
@@ -192,7 +194,8 @@ options:
                 the label C(service), for V(envoy) the name of the cluster.
             type: dict
       root_namespace:
-        description: For V(virtualservice), the root namespace of the mesh, where the EnvoyFilter for the lease goes. Without it, C(istio-system).
+        description: For V(virtualservice), the root namespace of the mesh, where the EnvoyFilter for the lease goes. Without it,
+          C(istio-system).
         type: str
       destination_rule:
         description: For V(virtualservice), the DestinationRule that has the subsets of the arms. Without it, the name of their host.

@@ -97,7 +97,8 @@ options:
     type: dict
   guardrails:
     description:
-      - What no variant may worsen. Each has C(name), and C(bad) and C(total) of a source, or neither for the failed requests of the routers.
+      - What no variant may worsen. Each has C(name), and C(bad) and C(total) of a source, or neither for the failed requests of the
+        routers.
       - Harm is proven against control, as conditions of C(type=sequential) of M(progressive.delivery.health_gate) do, with C(ratio),
         C(margin), C(direction), C(min_events) and C(burst).
     type: list

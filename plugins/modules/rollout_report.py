@@ -51,7 +51,8 @@ options:
     type: path
   arms:
     description: >-
-      The arms of the service. With them and O(endpoints), the balancers' counters are read once more before the report is made, which counts
+      The arms of the service. With them and O(endpoints), the balancers' counters are read once more before the report is made, which
+      counts
       the requests that came after the last gate.
     required: false
     default: {}

@@ -74,7 +74,8 @@ RETURN = r"""
 status:
   description: >-
     The state as data: C(service), C(version), C(stable), C(routers), C(configured_bp), and C(rollout) with C(id), C(outcome), C(running),
-    C(stage), C(requested_bp), C(configured_bp), C(observed_bp), C(arms), C(conditions), C(evidence), C(lease_left_s), C(asked), C(requests),
+    C(stage), C(requested_bp), C(configured_bp), C(observed_bp), C(arms), C(conditions), C(evidence), C(lease_left_s), C(asked),
+    C(requests),
     C(failed), C(last_events), C(journal). Shares are basis points, times seconds.
   returned: success
   type: dict

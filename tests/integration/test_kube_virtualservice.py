@@ -208,7 +208,8 @@ def test_what_is_not_there_is_said_before_the_first_change(shop):
     def said(**more):
         return sentence(lambda: shop.do(split={'green': '5%'}, lease='30s', **more))
     assert 'The Service "nowhere" of arm "green" does not exist' in said(arms={**ARMS, 'green': {'backend': 'nowhere'}})
-    assert 'No rule of the VirtualService leads to an arm' in said(arms={'blue': {'backend': 'a'}, 'green': {'backend': 'b'}}, stable='blue')
+    others = {'blue': {'backend': 'a'}, 'green': {'backend': 'b'}}
+    assert 'No rule of the VirtualService leads to an arm' in said(arms=others, stable='blue')
     assert 'has no rule "mian"' in said(endpoints=[{**shop.endpoint, 'rules': ['mian']}])
     assert 'virtualservices.networking.istio.io "shop2"' in said(endpoints=[{**shop.endpoint, 'object': 'shop2'}])
     assert 'cannot keep users on their arm' in said(sticky='hash')
