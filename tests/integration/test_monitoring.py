@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import yaml
 from ansible_collections.progressive.delivery.plugins.module_utils._duration import parse_duration
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput
 from ansible_collections.progressive.delivery.plugins.module_utils._monitoring import rules
+from ansible_collections.progressive.delivery.plugins.module_utils._rollout_metrics import HELP
 from monitoring_scenarios import burns, promtool_tests, scenarios
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,3 +141,42 @@ def test_mistakes_are_told_in_a_sentence(services, changed, text):
     with pytest.raises(BadInput, match=text) as refused:
         rules.from_options(services, {**options(), **changed})
     assert str(refused.value).endswith('.') and '\n' not in str(refused.value)
+
+
+def lost(before, after, path=''):
+    """What of *before* is not in *after*."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key, value in before.items():
+            yield from lost(value, after[key], '%s.%s' % (path, key)) if key in after else ['%s.%s' % (path, key)]
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for number, (one, other) in enumerate(zip(before, after)):
+            yield from lost(one, other, '%s[%d]' % (path, number))
+    elif before != after:
+        yield '%s: %r is %r' % (path, before, after)
+
+
+@pytest.mark.parametrize('name', ['rollout', 'fleet'])
+def test_dashboards_fit_grafanas_own_model(name):
+    """A field that Grafana does not know is one that its model loses."""
+    encoder = pytest.importorskip('grafana_foundation_sdk.cog.encoder')
+    from grafana_foundation_sdk.cog import plugins
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+    plugins.register_default_plugins()
+    raw = json.loads((ROOT / 'roles' / 'monitoring' / 'files' / (name + '.json')).read_text())
+    assert list(lost(raw, json.loads(encoder.JSONEncoder(sort_keys=True).encode(Dashboard.from_json(raw))))) == []
+    spoilt = copy.deepcopy(raw)
+    spoilt['panels'][0]['options']['colourMode'] = 'value'
+    assert list(lost(spoilt, json.loads(encoder.JSONEncoder(sort_keys=True).encode(Dashboard.from_json(spoilt)))))
+
+
+@pytest.mark.parametrize('name', ['rollout', 'fleet'])
+def test_dashboards_ask_for_what_there_is(name, tmp_path):
+    raw = json.loads((ROOT / 'roles' / 'monitoring' / 'files' / (name + '.json')).read_text())
+    asked = [target['expr'].replace('$service', 'shop') for panel in raw['panels'] for target in panel['targets']]
+    made = rules.from_options([SHOP], options())
+    there = {rule['record'] for group in made['groups'] for rule in group['rules'] if 'record' in rule} | set(HELP)
+    named = {word for text in asked for word in re.findall(r'\b(?:service(?:_arm)?:)?delivery_[a-z_0-9:]+', text)}
+    assert named <= there, named - there
+    as_rules = {'groups': [{'name': name, 'rules': [{'record': 'asked:%d' % n, 'expr': text} for n, text in enumerate(asked)]}]}
+    status, said = promtool('check', 'rules', written(as_rules, tmp_path / 'rules.yml'))
+    assert status == 0, said

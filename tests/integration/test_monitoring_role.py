@@ -1,0 +1,160 @@
+# Copyright (c) 2026, progressive.delivery contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The role beside a Prometheus and an Alertmanager that are already there: real ones, in a directory of the test."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+from haproxy_lab import wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
+def answers(url):
+    with contextlib.suppress(OSError):
+        with urllib.request.urlopen(url, timeout=2) as reply:
+            return json.loads(reply.read() or b'true') if 'api' in url else True
+    return False
+
+
+class Host:
+    """A directory in place of /etc/prometheus, and the variables that say so."""
+
+    def __init__(self, directory):
+        self.dir = directory
+        self.rules = directory / 'rules.d'
+        self.rules.mkdir()
+        self.config = directory / 'prometheus.yml'
+        self.port = free_port()
+        self.configure("rule_files: ['rules.d/*.yml']\n")
+        self.vars = {
+            'delivery_service': 'shop', 'delivery_arms': {'blue': {'backend': 'blue'}, 'canary': {'backend': 'canary'}},
+            'delivery_endpoints': [], 'monitoring_prometheus_config': str(self.config), 'monitoring_prometheus_rules_dir': str(self.rules),
+            'monitoring_prometheus_url': 'http://127.0.0.1:%d' % self.port, 'monitoring_reload': 'none'}
+
+    def configure(self, text):
+        self.config.write_text('global: {scrape_interval: 1s}\n' + text)
+
+    def play(self, playbook=ROOT / 'playbooks' / 'monitoring.yml', *words, **variables):
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name('ansible-playbook')), '-i', 'localhost,', '-c', 'local', str(playbook), *words,
+             '-e', json.dumps({**self.vars, 'ansible_python_interpreter': sys.executable, **variables})],
+            env={**os.environ, 'ANSIBLE_CONFIG': str(ROOT / 'ansible.cfg'), 'ANSIBLE_NOCOLOR': '1'}, cwd=ROOT, capture_output=True, text=True,
+            timeout=300, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    def limits(self):
+        made = yaml.safe_load((self.rules / 'progressive_delivery.yml').read_text())
+        rules = [rule for group in made['groups'] for rule in group['rules']]
+        return [rule['expr'] for rule in rules if rule.get('alert') == 'DeliveryErrorRateHigh']
+
+
+@pytest.fixture
+def host(tmp_path):
+    return Host(tmp_path)
+
+
+def test_it_plugs_into_a_prometheus_that_runs_and_twice_is_once(host):
+    log = open(host.dir / 'log', 'wb')
+    process = subprocess.Popen(['prometheus', '--config.file=%s' % host.config, '--storage.tsdb.path=%s' % (host.dir / 'data'),
+                                '--web.listen-address=127.0.0.1:%d' % host.port, '--web.enable-lifecycle'], stdout=log, stderr=log)
+    try:
+        url = 'http://127.0.0.1:%d' % host.port
+        wait_for(lambda: answers(url + '/-/ready'), 'Prometheus', 30)
+        before = host.config.read_text()
+        status, said = host.play(monitoring_reload='http')
+        assert status == 0, said
+        names = {rule['name'] for group in answers(url + '/api/v1/rules')['data']['groups'] for rule in group['rules']}
+        assert {'DeliveryErrorRateHigh', 'DeliveryRolloutStuck', 'service_arm:delivery_errors:ratio'} <= names
+        assert host.config.read_text() == before and [path.name for path in host.rules.iterdir()] == ['progressive_delivery.yml']
+        status, said = host.play(monitoring_reload='http')
+        assert status == 0 and 'changed=0' in said, said
+        assert ' > 0.005 ' in host.limits()[0]
+        # The gate's variable is the alert's.
+        status, said = host.play(delivery_error_ratio_abort=0.02)
+        assert status == 0 and ' > 0.02 ' in host.limits()[0], said
+    finally:
+        process.terminate()
+        process.wait(20)
+        log.close()
+
+
+def test_a_half_written_configuration_is_named_and_nothing_is_replaced(host):
+    host.configure("rule_files: ['rules.d/*.yml']\nscrape_configs:\n  - job_nam")
+    status, said = host.play()
+    assert status != 0 and not list(host.rules.iterdir())
+    assert "Prometheus' own configuration %s is not valid, so nothing was put in place:" % host.config in said.replace('\\', ''), said
+    assert 'line' in said
+
+
+def test_a_directory_that_nothing_loads_is_named(host):
+    host.configure('rule_files: []\n')
+    status, said = host.play()
+    assert status != 0 and not list(host.rules.iterdir())
+    assert 'Prometheus loads nothing from %s' % host.rules in said, said
+
+
+def test_a_wrong_limit_or_query_stops_before_the_first_change(host):
+    for variables, text in (({'delivery_error_ratio_abort': 'little'}, "The limit error_ratio_abort"),
+                            ({'monitoring_queries': {'requests': 'rate(x[', 'errors': 'y'}}, 'what was there stays: failed to validate')):
+        status, said = host.play(**variables)
+        assert status != 0 and text in said, said
+        assert not list(host.rules.iterdir())
+
+
+def test_routes_of_alertmanager_and_a_silence(host):
+    if not shutil.which('amtool'):
+        pytest.skip('Alertmanager is not installed: run scripts/apt prometheus-alertmanager')
+    config = host.dir / 'alertmanager.yml'
+    url = 'http://127.0.0.1:%d' % host.port
+    status, said = host.play(
+        monitoring_prometheus=False, monitoring_alertmanager=True, monitoring_alertmanager_config=str(config),
+        monitoring_alertmanager_receivers=[{'name': 'all'}, {'name': 'duty "night"'}, {'name': 'shop'}],
+        monitoring_alertmanager_severities={'critical': 'duty "night"'}, monitoring_alertmanager_services={'shop': 'shop'})
+    assert status == 0, said
+    for labels, receiver in ((['service=shop', 'severity=critical'], 'shop'), (['service=other', 'severity=critical'], 'duty "night"'),
+                             (['service=other', 'severity=warning'], 'all')):
+        found = subprocess.run(['amtool', 'config', 'routes', 'test', '--config.file=%s' % config, *labels], capture_output=True, text=True,
+                               check=True)
+        assert found.stdout.strip() == receiver
+    log = open(host.dir / 'log', 'wb')
+    process = subprocess.Popen(['prometheus-alertmanager', '--config.file=%s' % config, '--storage.path=%s' % (host.dir / 'data'),
+                                '--web.listen-address=127.0.0.1:%d' % host.port, '--cluster.listen-address='], stdout=log, stderr=log)
+    play = host.dir / 'silence.yml'
+    step = {'ansible.builtin.include_role': {'name': 'progressive.delivery.monitoring', 'tasks_from': 'silence'}}
+    play.write_text(json.dumps([{'hosts': 'localhost', 'gather_facts': False, 'tasks': [
+        {**step, 'vars': {'monitoring_silence_s': 600}},
+        {'ansible.builtin.uri': {'url': url + '/api/v2/silences'}, 'register': 'seen'},
+        {'ansible.builtin.copy': {'content': '{{ seen.json | to_json }}', 'dest': str(host.dir / 'silences.json')}},
+        {**step, 'vars': {'monitoring_silence_state': 'absent'}}]}]))
+    try:
+        wait_for(lambda: answers(url + '/-/ready'), 'Alertmanager', 30)
+        status, said = host.play(play, monitoring_alertmanager_url=url, delivery_by='me')
+        assert status == 0, said
+        silence, = json.loads((host.dir / 'silences.json').read_text())
+        assert (silence['createdBy'], silence['matchers'][0]['name'], silence['matchers'][0]['value']) == ('me', 'service', 'shop')
+        assert [one['status']['state'] for one in answers(url + '/api/v2/silences')] == ['expired']
+    finally:
+        process.terminate()
+        process.wait(20)
+        log.close()
