@@ -10,7 +10,7 @@ TESTS ?=
 test: test-packages lint unit install-check importer sanity molecule integration e2e ## run every check
 
 test-packages: venv-dev
-	@scripts/apt git haproxy prometheus
+	@scripts/apt git haproxy prometheus prometheus-alertmanager prometheus-node-exporter
 
 lint: yamllint flake8 shellcheck changelog docs ansible-lint ## style, names, changelog, documentation
 
