@@ -4,7 +4,7 @@
 
 """A Kubernetes cluster with real data planes on this machine: kind, one node, everything at ports of 127.0.0.1.
 
-    python cluster/cluster.py up|down|status
+    python cluster/cluster.py up|down|status|build
     python cluster/cluster.py run -- COMMAND...      ended afterwards if it did not run before
 
 CLUSTER=existing takes the cluster that KUBECONFIG names instead of making one: the data planes are installed there, with images of
@@ -113,7 +113,7 @@ def run(command: t.Sequence[str]) -> int:
         there, made = up()
         _use(there.docker_host)
         return subprocess.run(command, check=False).returncode
-    except NoCluster as error:
+    except (NoCluster, programs.NotBuilt) as error:
         print('Left out: what needs a Kubernetes cluster (%s).' % error)
         return 0
     finally:
@@ -198,6 +198,26 @@ def _kind(home: Path) -> facts.Facts:
     addresses = {name: '127.0.0.1:%d' % (port + number) for number, name in enumerate(facts.NODE_PORTS)}
     return facts.Facts(str(tools.kubeconfig), 'kind-' + name, node, docker_host, str(tools.kubectl_path), images.service(), addresses,
                        programs.versions())
+
+
+def build() -> None:
+    """Fills the cache with all that a cluster is made of, and with the programs that tests run by themselves."""
+    home = facts.directory()
+    home.mkdir(parents=True, exist_ok=True)
+    with _locked(home):
+        ours = not _running()
+        if ours:
+            _down(home)
+        try:
+            programs.build(['hyperkube', 'etcd', 'traefik', 'kind'])
+            _use(_docker(home) if ours else facts.load().docker_host)
+            subprocess.run([str(APT), 'zstd'], check=True)
+            images.node()
+            images.python()
+            images.planes()
+        finally:
+            if ours:
+                _down(home)
 
 
 def _load_service(tools: 'Tools', node: str) -> None:
@@ -297,6 +317,8 @@ def main() -> None:
     try:
         if sys.argv[1:] == ['up']:
             _say(up()[0])
+        elif sys.argv[1:] == ['build']:
+            build()
         elif sys.argv[1:] == ['down']:
             down()
         elif sys.argv[1:] == ['status']:
@@ -304,7 +326,7 @@ def main() -> None:
         elif sys.argv[1:3] == ['run', '--'] and sys.argv[3:]:
             sys.exit(run(sys.argv[3:]))
         else:
-            sys.exit('usage: cluster.py up|down|status|run -- COMMAND...')
+            sys.exit('usage: cluster.py up|down|status|build|run -- COMMAND...')
     except NoCluster as error:
         print('Left out: %s' % error, file=sys.stderr)
         sys.exit(LEFT_OUT)

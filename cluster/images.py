@@ -120,6 +120,7 @@ def _kept(pulled: Path, pull: t.Callable[[], bool], built: Path, build: t.Callab
         if archive.exists():
             os.utime(archive)
             return archive
+    programs.check_time_to_build('the archive of %s' % what)
     if wanted != 'build' and pull():
         return pulled
     if wanted == 'pull':

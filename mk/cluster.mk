@@ -1,5 +1,7 @@
 # A Kubernetes cluster on this machine: kind with Traefik, istiod and Contour. See cluster/README.md.
-.PHONY: cluster cluster-down cluster-status test-cluster contract
+export CLUSTER_DIR ?= $(CURDIR)/.cluster
+
+.PHONY: cluster-images cluster-tests cluster cluster-down cluster-status test-cluster contract
 cluster: venv ## a Kubernetes cluster with data planes at ports of 127.0.0.1 (CLUSTER=existing: the one of KUBECONFIG)
 	@$(VENV)/bin/python cluster/cluster.py up
 
@@ -8,6 +10,15 @@ cluster-down: venv ## end it, and what was started for it
 
 cluster-status: venv
 	@$(VENV)/bin/python cluster/cluster.py status
+
+# A clean machine builds for about 20 minutes, once; what is done by then is kept. Tests that miss something say so in one line.
+CLUSTER_BUILD_LIMIT ?= 20m
+cluster-images: export CLUSTER_BUILDS :=
+cluster-images: venv ## fill the cache with what a cluster is made of, for at most CLUSTER_BUILD_LIMIT
+	@$(STEP) $@ scripts/cluster-images $(CLUSTER_BUILD_LIMIT)
+
+cluster-tests: venv-dev lab-setup ## all that needs a cluster, in one
+	@$(BIN)/python cluster/cluster.py run -- $(MAKE) --no-print-directory --keep-going contract test-cluster molecule-cluster
 
 test-cluster: venv-dev lab-setup ## tests against that cluster; ended afterwards where it did not run before
 	@$(STEP) $@ $(BIN)/python cluster/cluster.py run -- $(BIN)/pytest tests/cluster $(TESTS)

@@ -7,7 +7,8 @@ TESTS ?=
 .PHONY: test test-packages lint yamllint flake8 shellcheck ansible-lint changelog docs unit integration newest e2e sanity install-check importer molecule bench
 .NOTPARALLEL: test lint
 
-test: test-packages lint unit install-check importer sanity molecule integration e2e ## run every check
+test: export CLUSTER_BUILDS := no
+test: test-packages cluster-images lint unit install-check importer sanity molecule cluster-tests integration e2e ## run every check
 
 test-packages: venv-dev
 	@scripts/apt git haproxy prometheus prometheus-alertmanager prometheus-node-exporter

@@ -32,6 +32,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from haproxy_lab import free_port, wait_for
 
 CLUSTER = Path(__file__).resolve().parents[1] / 'cluster'
@@ -48,7 +50,10 @@ class ApiError(Exception):
 
 def programs(*names: str) -> list[Path]:
     """The paths of programs of a cluster (`kubectl` is hyperkube's directory / 'kubectl'), built first where they are not there."""
-    done = subprocess.run([sys.executable, str(CLUSTER / 'programs.py'), *names], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run([sys.executable, str(CLUSTER / 'programs.py'), *names], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip('the programs of a cluster are not built', allow_module_level=True)
+    done.check_returncode()
     return [Path(line) for line in done.stdout.split()]
 
 
