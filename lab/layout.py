@@ -52,7 +52,7 @@ class Layout:
 
     @property
     def ports(self) -> dict[str, int]:
-        return {'frontend': self.port, 'statistics': self.port + 1, 'prometheus': self.port + 2}
+        return {'frontend': self.port, 'statistics': self.port + 1, 'prometheus': self.port + 2, 'node': self.port + 3}
 
     @property
     def arms(self) -> dict[str, dict[str, int]]:
@@ -95,6 +95,11 @@ class Layout:
     def state(self) -> Path:
         """delivery_state_dir of the inventory: locks and journals."""
         return self.dir / 'state'
+
+    @property
+    def textfile(self) -> Path:
+        """delivery_textfile_dir of the inventory: the metrics of the rollout."""
+        return self.dir / 'textfile'
 
     @property
     def attack(self) -> Path:

@@ -23,6 +23,7 @@ from pathlib import Path
 import jinja2
 
 import kube
+import monitoring
 from layout import SERVICE, STABLE_ARM, LabError, Layout
 from load import TIMEOUT_S
 from processes import Process, stop_all, wait_until
@@ -43,11 +44,11 @@ def up(lab: Layout, version: str, lifetime: float) -> None:
     haproxy = _haproxy() if 'haproxy' in lab.routers else None
     kube.edges(lab)
     down(lab)
-    for leftover in (lab.run, lab.logs, lab.received, lab.state, lab.dir / 'prometheus'):
+    for leftover in (lab.run, lab.logs, lab.received, lab.state, lab.textfile, lab.dir / 'prometheus'):
         shutil.rmtree(leftover, ignore_errors=True)
     for file in (lab.attack, lab.result):
         file.unlink(missing_ok=True)
-    for directory in (lab.run, lab.logs, lab.received, lab.state):
+    for directory in (lab.run, lab.logs, lab.received, lab.state, lab.textfile):
         directory.mkdir(parents=True)
     _check_ports(lab)
     (lab.dir / 'lab.json').write_text(json.dumps({'version': version, 'port': lab.port, 'routers': lab.routers}))
@@ -261,8 +262,14 @@ def _start_prometheus(lab: Layout) -> None:
     if not binary:
         print('Prometheus is not installed: the lab does without it.')
         return
+    exporter = shutil.which('prometheus-node-exporter') or shutil.which('node_exporter')
+    if exporter:
+        _process(lab, 'node-exporter').start([
+            exporter, '--collector.disable-defaults', '--collector.textfile', '--collector.textfile.directory=%s' % lab.textfile,
+            '--web.listen-address=127.0.0.1:%d' % lab.ports['node'], '--log.level=warn'])
     config = lab.dir / 'prometheus.yml'
-    config.write_text(_render(lab, 'prometheus.yml.j2'))
+    config.write_text(_render(lab, 'prometheus.yml.j2', textfile=lab.textfile if exporter else None))
+    (lab.dir / 'rules.yml').write_text(monitoring.rules_text(lab))
     _process(lab, 'prometheus').start([
         binary, '--config.file=%s' % config, '--storage.tsdb.path=%s' % (lab.dir / 'prometheus'), '--storage.tsdb.retention.time=2h',
         '--web.listen-address=127.0.0.1:%d' % lab.ports['prometheus'], '--log.level=warn'])

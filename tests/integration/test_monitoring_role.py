@@ -59,8 +59,8 @@ class Host:
         done = subprocess.run(
             [str(Path(sys.executable).with_name('ansible-playbook')), '-i', 'localhost,', '-c', 'local', str(playbook), *words,
              '-e', json.dumps({**self.vars, 'ansible_python_interpreter': sys.executable, **variables})],
-            env={**os.environ, 'ANSIBLE_CONFIG': str(ROOT / 'ansible.cfg'), 'ANSIBLE_NOCOLOR': '1'}, cwd=ROOT, capture_output=True, text=True,
-            timeout=300, check=False)
+            env={**os.environ, 'ANSIBLE_CONFIG': str(ROOT / 'ansible.cfg'), 'ANSIBLE_NOCOLOR': '1'}, cwd=ROOT, capture_output=True,
+            text=True, timeout=300, check=False)
         return done.returncode, done.stdout + done.stderr
 
     def limits(self):
