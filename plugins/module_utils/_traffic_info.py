@@ -41,7 +41,9 @@ async def run_info(options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     return {
         'changed': False, 'service': service, 'endpoints': found,
         'configured': {one['name']: one['configured_bp'] for one in good},
-        'stable': _agreed(one['stable'] for one in good), 'version': _agreed(one['version'] for one in good),
+        'stable': _agreed(one['stable'] for one in good),
+        # A route that no rollout has moved yet does not know.
+        'version': _agreed(one['version'] for one in good if one['version']),
         'moving': any(one['candidates'] or one['matches'] for one in good), 'complete': len(good) == len(found),
         'text': '\n'.join([service] + ['  ' + _line(one) for one in found])}
 
