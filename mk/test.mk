@@ -11,7 +11,7 @@ test: export CLUSTER_BUILDS := no
 test: test-packages cluster-images lint unit install-check importer sanity molecule cluster-tests integration e2e ## run every check
 
 test-packages: venv-dev
-	@scripts/apt git haproxy prometheus prometheus-alertmanager prometheus-node-exporter
+	@scripts/apt git haproxy prometheus prometheus-alertmanager prometheus-node-exporter rsyslog
 
 lint: yamllint flake8 shellcheck changelog docs ansible-lint ## style, names, changelog, documentation
 
