@@ -2,11 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The routers ingress_nginx, service_selector and replicas behind Traefik: what requests see of them."""
+"""The routers ingress_nginx and replicas behind Traefik: what is their own, beside what tests/contract asks of every router."""
 
 from __future__ import annotations
-
-import time
 
 import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.evidence import contradiction
@@ -67,33 +65,6 @@ def seen_by(cluster, shop, count=1, headers=None):
     return {cluster.arm_of('traefik', shop.host, headers) for _ in range(count)}
 
 
-def test_a_canary_ingress_has_its_shares_when_it_is_said_to_be_in_force(cluster, canary):
-    result = canary.do(split={'green': '20%'}, lease='60s', matches=[{'header': 'x-canary', 'value': 'yes', 'arm': 'green'}])
-    assert result['endpoints'][0]['evidence']['level'] == 'L2'
-    with Load(canary.port, canary.host) as load:
-        wait_for(lambda: load.count() > 300, '300 answers', 60)
-        assert seen_by(cluster, canary, 5, {'x-canary': 'yes'}) == {'green'}
-        canary.do(state='way_back')
-        answered = time.time()
-        wait_for(lambda: time.time() > answered + 1, 'a second', 5)
-    assert not load.failed, load.failed[:3]
-    assert contradiction(Split((('green', 2000), ('blue', 8000))), load.arms(until=answered - 1)) is None, load.arms(until=answered - 1)
-    print('way back of a canary Ingress: last request to the candidate %.0f ms after the answer' % (1000 * (load.last('green') - answered)))
-    assert load.arms(answered + 1).keys() <= {'blue'}
-
-
-def test_a_promotion_loses_no_request(cluster, canary):
-    with Load(canary.port, canary.host) as load:
-        canary.do(split={'green': '50%'}, lease='60s')
-        canary.do(split={'green': '100%'})
-        promoted = time.time()
-        wait_for(lambda: load.arms(promoted).get('green', 0) > 30, 'thirty answers', 20)
-        assert load.arms(promoted).keys() == {'green'}, 'L2 was shown before'
-        assert canary.do(state='way_back')['stable'] == 'blue'
-        wait_for(lambda: load.arms(time.time() - 0.5).keys() == {'blue'}, 'the way back', 20)
-    assert not load.failed, load.failed[:3]
-
-
 def test_what_the_data_plane_does_not_take_is_put_back(cluster, canary):
     cluster.kubectl('--namespace', canary.namespace, 'patch', 'ingress', 'canary', '--type=merge', '--patch',
                     '{"spec":{"ingressClassName":"nobody"}}')
@@ -101,23 +72,6 @@ def test_what_the_data_plane_does_not_take_is_put_back(cluster, canary):
     assert 'is not in force everywhere: http://' in said and 'it has no router' in said
     assert 'canary-canary' not in cluster.kubectl('--namespace', canary.namespace, 'get', 'ingress', '--output=name')
     cluster.apply(ingress(canary.namespace, 'canary', canary.host, 'blue'))
-
-
-def test_blue_green_by_the_selector_of_a_service(cluster, namespace, routed):
-    cluster.apply(
-        {'apiVersion': 'v1', 'kind': 'Service', 'metadata': {'name': 'plain', 'namespace': namespace},
-         'spec': {'selector': {'app': 'shop', 'arm': 'blue'}, 'ports': [{'port': 80, 'targetPort': 8080}]}},
-        ingress(namespace, 'plain', 'plain.%s.test' % namespace, 'plain'))
-    shop = routed('service_selector', 'plain')
-    wait_for(lambda: seen_by(cluster, shop, 10) == {'blue'}, 'Traefik to serve blue alone', 90)
-    with Load(shop.port, shop.host) as load:
-        shop.do(split={'green': '100%'})
-        wait_for(lambda: load.arms(time.time() - 0.5).keys() == {'green'}, 'the other pods', 30)
-        assert shop.do(state='way_back')['stable'] == 'blue'
-        answered = time.time()
-        wait_for(lambda: load.arms(time.time() - 0.5).keys() == {'blue'}, 'the way back', 30)
-    assert not load.failed, load.failed[:3]
-    print('way back of a selector: last request to the candidate %.0f ms after the answer' % (1000 * (load.last('green') - answered)))
 
 
 @pytest.fixture

@@ -45,6 +45,10 @@ class Plane:
         """What the router has written, whatever form it has: equal when nothing was."""
         raise NotImplementedError
 
+    def left_over(self) -> list[str]:
+        """What is there to keep a lease."""
+        return []
+
     # ---- the product
 
     def options(self, **options: t.Any) -> Obj:
@@ -150,7 +154,7 @@ class Home:
 class Kube(Plane):
     """A route object of the cluster, made by *objects(name, host)*; *watched* are those that the router writes."""
 
-    lease = '8s'
+    lease = '5s'
 
     def __init__(self, name: str, plane: str, objects: t.Callable[[str, str], t.Sequence[Obj]], watched: str, admin: str = '') -> None:
         super().__init__(name)

@@ -164,7 +164,7 @@ def test_a_lease_that_nobody_renews_ends_the_split(plane):
         return
     lease = held(plane.do(split={'canary': '50%'}, stable='blue', lease=plane.lease, verify='L0')['lease'])
     with plane.load() as load:
-        for _n in range(3):
+        for _n in range(2):
             left = lease.left()
             (renewed,) = asyncio.run(lease.renew())
             assert renewed.ok, renewed
@@ -202,6 +202,7 @@ def test_the_way_back_from_any_split(plane):
         before = plane.stored()
         assert not plane.do(state='way_back')['changed'] and plane.stored() == before, options
         look = plane.look()
+        assert not plane.left_over(), 'what kept the lease is gone'
         assert look['configured_bp'] == BLUE and look['rollout'] is None and look['lease_left_s'] is None
 
 
@@ -222,6 +223,9 @@ def test_levels_of_verification(plane):
             if not plane.splits:
                 plane.do(state='way_back')
                 wait_for(lambda: plane.tally(60) == {'blue': 60}, 'the way back', 60)
+        result = plane.do(split={'canary': '100%'})
+        if result['endpoints'][0]['evidence']['level'] >= 'L2':
+            assert plane.tally(100) == {'canary': 100}, 'a promotion is in force when it is said to be'
 
 
 def test_no_request_is_lost_in_twenty_changes(plane, found):
