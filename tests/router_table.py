@@ -58,7 +58,7 @@ CASES = {
     'ingress-nginx': Case('`ingress_nginx`', 'Traefik', {'router': 'ingress_nginx', **_KUBE, **_ADMIN, **_PROBE}),
     'traefikservice': Case('`weights`, TraefikService', 'Traefik', {'router': 'weights', 'kind': 'TraefikService', **_KUBE, **_PROBE}),
     'httpproxy': Case('`weights`, HTTPProxy', 'Contour', {'router': 'weights', 'kind': 'HTTPProxy', **_KUBE, **_PROBE}),
-    'service-selector': Case('`service_selector`', 'kube-proxy, Traefik', {'router': 'service_selector', **_KUBE, **_PROBE},
+    'service-selector': Case('`service_selector`', 'Traefik', {'router': 'service_selector', **_KUBE, **_PROBE},
                              lambda arm: {'labels': {'arm': arm}}),
 }
 

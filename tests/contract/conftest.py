@@ -29,7 +29,7 @@ NO_CLUSTER = _no_cluster()
 
 
 def pytest_addoption(parser):
-    parser.addoption('--write-table', action='store_true', help='write what was found into docs/routers.md')
+    parser.addoption('--write-table', action='store_true', help='write what was found into docs/routers.md, if all passed')
 
 
 def pytest_generate_tests(metafunc):
@@ -74,7 +74,7 @@ def found(record_property, plane):
     return lambda column, text: record_property('contract', [plane.name, column, text])
 
 
-def pytest_terminal_summary(terminalreporter, config):
+def pytest_terminal_summary(terminalreporter, exitstatus, config):
     rows = {}
     for reports in terminalreporter.stats.values():
         for report in reports:
@@ -87,5 +87,5 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write(router_table.render(table))
     if NO_CLUSTER:
         terminalreporter.write_line('The routers of Kubernetes were left out: ' + NO_CLUSTER)
-    if config.getoption('--write-table') and len(table) == len(planes.PLANES):
+    if config.getoption('--write-table') and not exitstatus and len(table) == len(planes.PLANES):
         router_table.write(table)
