@@ -255,7 +255,11 @@ def _servers(facts: Facts, _limit_: Limit) -> t.Iterator[Row]:
 
 
 def _capacity(facts: Facts, _limit_: Limit) -> t.Iterator[Row]:
-    if not facts.plan or facts.plan['stable'] not in facts.servers:
+    if not facts.plan:
+        return
+    if facts.plan['stable'] not in facts.servers:
+        yield Row('capacity', facts.plan['stable'], WARN, 'how many servers or pods it has could not be counted',
+                  'See that it has enough for all of the traffic.')
         return
     up = facts.servers[facts.plan['stable']][0]
     for arm in facts.plan['candidates']:

@@ -91,6 +91,11 @@ def test_an_arm_has_room_for_its_share_exactly_when_its_servers_are_that_share_o
     assert state == ['pass' if canary * 5 >= stable else 'warn']
 
 
+def test_instances_that_nobody_counts_are_a_warning():
+    assert states('capacity', plan=PLAN) == ['warn']
+    assert states('capacity') == []
+
+
 def test_pods_are_the_rollouts_own_matter():
     assert states('capacity', plan=PLAN, servers={'blue': (9, 9)}, scaled=True) == ['pass', 'pass']
 
