@@ -106,7 +106,8 @@ class Grafana:
         self._timeout = float(options['timeout'])
         self._client = web.Client(web.read_access('grafana', {
             **options, 'headers': {**(options.get('headers') or {}), 'Content-Type': 'application/json'}}), 1)
-        self._secrets = [str(options[key]) for key in ('token', 'password') if options.get(key)]
+        self._secrets = [str(value) for value in (options.get('token'), options.get('password'), *(options.get('headers') or {}).values())
+                         if value]
         self._trouble = trouble
         self._annotator = Annotator()
         self._failed = 0
