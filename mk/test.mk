@@ -54,8 +54,8 @@ importer: venv-dev ## galaxy-importer
 sanity: venv-dev ## ansible-test sanity and units, with each core that the machine has a Python for
 	@$(STEP) $@ scripts/sanity
 
-molecule: venv-dev lab-setup ## scenarios on HAProxy processes and on containers
-	@$(STEP) $@ scripts/in-copy scripts/molecule
+molecule: venv-dev lab-setup ## scenarios on HAProxy processes, on containers and in a cluster (the one that runs, else one for them)
+	@CLUSTER_DIR=$${CLUSTER_DIR:-$(CURDIR)/.cluster} $(STEP) $@ scripts/in-copy scripts/molecule
 
 bench: venv-dev lab-setup ## figures: the way back of 1 and of 100 HAProxy processes, from a fault to the last bad answer, the cost of a ring
 	@$(BIN)/python tests/bench/bench_rollback.py

@@ -27,7 +27,7 @@ from processes import Process
 
 def start(words: list[str]) -> dict:
     lab = Layout.from_environment()
-    command = [sys.executable, load.MODULE.parent / 'lab.py', 'load', '--rate', words[0], '--duration', '300']
+    command = [sys.executable, load.MODULE.parent / 'lab.py', 'load', '--rate', words[0], '--duration', '600']
     generator = Process(lab.run, lab.logs, 'load')
     pid = generator.start(command)
     # A stage without a request would be taken back, and rightly so.
