@@ -19,7 +19,7 @@ from kube_load import ask
 
 BLUE = {'blue': 10000}
 SHARES = (5000, 9900, 100, 2000, 500, 1)
-COUNT = 2000
+COUNT = 1500
 LEASE = '900s'
 
 
