@@ -1,7 +1,7 @@
 # A Kubernetes cluster on this machine: kind with Traefik, istiod and Contour. See cluster/README.md.
 export CLUSTER_DIR ?= $(CURDIR)/.cluster
 
-.PHONY: cluster-images cluster-tests cluster cluster-down cluster-status test-cluster contract
+.PHONY: molecule-cluster cluster-images cluster-tests cluster cluster-down cluster-status test-cluster contract
 cluster: venv ## a Kubernetes cluster with data planes at ports of 127.0.0.1 (CLUSTER=existing: the one of KUBECONFIG)
 	@$(VENV)/bin/python cluster/cluster.py up
 
@@ -25,3 +25,6 @@ test-cluster: venv-dev lab-setup ## tests against that cluster; ended afterwards
 
 contract: venv-dev lab-setup ## one suite that every router passes at its data plane (TESTS=--write-table: into docs/routers.md)
 	@$(STEP) $@ $(BIN)/python cluster/cluster.py run -- $(PYTEST) tests/contract $(TESTS)
+
+molecule-cluster: venv-dev lab-setup
+	@$(STEP) $@ scripts/in-copy scripts/molecule kubernetes_canary kubernetes_blue_green hybrid

@@ -8,6 +8,7 @@ TESTS ?=
 .NOTPARALLEL: test lint
 
 test: export CLUSTER_BUILDS := no
+test: export MOLECULE_CLUSTER := no
 test: test-packages cluster-images lint unit install-check importer sanity molecule cluster-tests integration e2e ## run every check
 
 test-packages: venv-dev
