@@ -38,8 +38,8 @@ def gauge(name: str, labels: str, phases: t.Sequence[tuple[float | None, float]]
 class Scenario(t.NamedTuple):
     alert: str
     series: list[dict[str, str]]
-    fires_at: float
-    """Seconds from the start: when it must fire."""
+    fires_at: float | None
+    """Seconds from the start: when it must fire; None: never."""
     quiet_at: tuple[float, ...]
     """When it must not: before its limit, and after all is good again."""
     labels: dict[str, str]
@@ -128,6 +128,17 @@ def scenarios(options: dict[str, t.Any], seconds: t.Callable[[str], float], buck
     return found
 
 
+def quiet(options: dict[str, t.Any], seconds: t.Callable[[str], float]) -> list[Scenario]:
+    """What looks bad and is not: nothing runs on an arm without traffic, and of too few requests nothing is known."""
+    at = tuple(60.0 * minute for minute in range(10, 60, 5))
+    limits, window = options['limits'], seconds(options['window'])
+    down = [gauge('up', 'job="shop",arm="canary",instance="%d"' % n, [(0, 6000)]) for n in range(int(limits['failed_instances']) + 1)]
+    served = [counter('haproxy_backend_http_responses_total', 'proxy="canary",code="2xx"', [(0, 6000)])]
+    # All of them fail, but they are fewer than the gate would judge by.
+    few = [counter('haproxy_backend_http_responses_total', 'proxy="canary",code="5xx"', [(0.8 * limits['min_sample'] / window, 6000)])]
+    return [Scenario('DeliveryInstancesFailed', [*down, *served], None, at, {}), Scenario('DeliveryErrorRateHigh', few, None, at, {})]
+
+
 def burns(options: dict[str, t.Any], seconds: t.Callable[[str], float], step: int) -> list[Scenario]:
     """One for each burn rate, with samples every *step* seconds: days are long otherwise."""
     good = 2 * seconds(options['window']) + 4 * step
@@ -150,7 +161,9 @@ def promtool_tests(rules: str, found: t.Sequence[Scenario], interval: str, step:
     """Returns what `promtool test rules` reads for *rules*, a file whose alerts have no annotations."""
     tests = []
     for scenario in found:
-        times = [(scenario.fires_at, [{'exp_labels': scenario.labels}]), *((at, []) for at in scenario.quiet_at)]
+        times = [(at, []) for at in scenario.quiet_at]
+        if scenario.fires_at is not None:
+            times.append((scenario.fires_at, [{'exp_labels': scenario.labels}]))
         others = scenario.labels.get('burn')
         tests.append({'name': scenario.alert + (' ' + others if others else ''), 'interval': '%ds' % step, 'input_series': scenario.series,
                       'alert_rule_test': [{'eval_time': '%ds' % at, 'alertname': scenario.alert, 'exp_alerts': alerts}

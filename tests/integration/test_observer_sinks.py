@@ -74,6 +74,20 @@ def test_a_grafana_that_refuses_is_asked_three_times_and_its_token_is_not_told(t
     assert 's3cret' not in json.dumps(told) and len(grafana.received) == 3
 
 
+def test_what_a_grafana_says_is_told_without_the_token(tmp_path, grafana):
+    def echo(self):
+        body = b'{"message": "no right with %s"}' % self.headers['Authorization'].encode()
+        self.send_response(403)
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    grafana.handler.do_POST = echo
+    events, _seconds = observe(tmp_path, JOURNAL, grafana={'url': grafana.url('g'), 'token': 'gl-s3cret'})
+    told = [event['error'] for event in events if event['event'] == 'notified']
+    assert told[0] == 'it answered with status 403: {"message": "no right with Bearer ***"}' and 's3cret' not in ''.join(told)
+
+
 def test_a_grafana_that_never_answers_holds_up_no_metrics(tmp_path, grafana):
     metrics = tmp_path / 'metrics'
     metrics.mkdir()

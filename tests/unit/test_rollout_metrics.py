@@ -62,6 +62,15 @@ def test_a_rollout_that_went_back():
     assert of(text, 'rollout_requests_total', arm='canary') == counted > 0
 
 
+def test_the_lease_is_over_with_the_way_back():
+    events = journal('rolled_back.jsonl')
+    at = next(n for n, event in enumerate(events) if event['event'] == 'way_back')
+    for end, there in ((at, True), (at + 1, False)):
+        gauges = Gauges()
+        gauges.feed(events[:end])
+        assert (of(gauges.text(), 'rollout_lease_seconds') is not None) is there
+
+
 def test_while_it_goes_on_the_shares_and_the_lease_are_there():
     gauges = Gauges()
     events = journal('promoted.jsonl')
@@ -119,11 +128,12 @@ def test_names_and_labels_follow_the_conventions():
 
 
 VALUE = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.lists(st.integers(), max_size=2)
-EVENT = st.fixed_dictionaries({'event': st.sampled_from(['rollout_started', 'stage_started', 'sample', 'stage_finished', 'way_back', 'asked',
-                                                         'rollout_finished', 'change', 'watching', 'verdict', 'answered']),
-                               'ts': st.floats(0, 1e9), 'index': st.integers(0, 5), 'stage': st.text(max_size=5)},
-                              optional={name: VALUE for name in ('service', 'arms', 'values', 'lease_s', 'stable', 'verdict', 'to')} | {
-                                  'after_bp': st.dictionaries(st.text(max_size=3), st.integers(0, 10000), max_size=3)})
+EVENTS = ['rollout_started', 'stage_started', 'sample', 'stage_finished', 'way_back', 'asked', 'rollout_finished', 'change', 'watching',
+          'verdict', 'answered']
+EVENT = st.fixed_dictionaries(
+    {'event': st.sampled_from(EVENTS), 'ts': st.floats(0, 1e9), 'index': st.integers(0, 5), 'stage': st.text(max_size=5)},
+    optional={**{name: VALUE for name in ('service', 'arms', 'values', 'lease_s', 'stable', 'verdict', 'to')},
+              'after_bp': st.dictionaries(st.text(max_size=3), st.integers(0, 10000), max_size=3)})
 
 
 @given(st.lists(EVENT | VALUE, max_size=10))
