@@ -30,8 +30,8 @@ LIMITS: dict[str, dict[str, t.Any]] = {
     'certificates': {'warn': '21d', 'fail': '2d'},
     'backup': {'warn': '24h', 'fail': '7d'},
 }
-"""From which value on a check warns and fails: ratios of what there is, differences of clocks, the time a certificate has left, the age of a
-backup. None: never."""
+"""From which value on a check warns and fails: ratios of what there is, differences of clocks, the time a certificate has left, the
+age of a backup. None: never."""
 _DURATIONS = ('clock', 'certificates', 'backup')
 _BRIEF = 3
 
@@ -247,7 +247,8 @@ def _servers(facts: Facts, _limit_: Limit) -> t.Iterator[Row]:
         if arm == stable and not up:
             yield Row('servers', arm, FAIL, 'none of the %d servers of the stable arm is up' % total, 'Bring them up first.')
         elif arm == stable and up < total:
-            yield Row('servers', arm, WARN, '%d of %d servers of the stable arm are up' % (up, total), 'Bring the others up, or take them out.')
+            yield Row('servers', arm, WARN, '%d of %d servers of the stable arm are up' % (up, total),
+                      'Bring the others up, or take them out.')
         elif not total and not facts.scaled:
             yield Row('servers', arm, FAIL, 'it has no server at all', 'Give its backend servers, or take the arm out of delivery_arms.')
         else:

@@ -138,7 +138,8 @@ class _Look:
         except Conflict as exc:
             owner = str(exc)
         return {
-            'name': router.name, 'notes': list(observed.notes), 'problems': list(observed.problems), 'lacking': list(lacking), 'owner': owner,
+            'name': router.name, 'notes': list(observed.notes), 'problems': list(observed.problems), 'lacking': list(lacking),
+            'owner': owner,
             'shares': ', '.join('%s %s' % (arm, format_share(bp)) for arm, bp in observed.configured_bp.items()) or 'no split yet',
             'native_lease': router.capabilities().native_lease,
             'leases': 'its clock can be read, and the data plane ends a split by itself' if router.capabilities().native_lease

@@ -6,11 +6,11 @@
 
 rsyslog writes ``BEGIN TRANSACTION``, records of JSON, one a line, and ``COMMIT TRANSACTION``; each is answered by a line: ``OK``,
 ``DEFER_COMMIT`` for a record that is kept until the commit, anything else for "try again" (omprog's "interface between rsyslog and the
-program"). Elasticsearch takes pairs of lines at /_bulk and answers for each; Loki takes ``{streams: [{stream: labels, values: [[nanoseconds,
-line]]}]}`` at /loki/api/v1/push; its labels are few on purpose: job, kind and service.
+program"). Elasticsearch takes pairs of lines at /_bulk and answers for each; Loki takes ``{streams: [{stream: labels, values:
+[[nanoseconds, line]]}]}`` at /loki/api/v1/push; its labels are few on purpose: job, kind and service.
 
-rsyslog's own omelasticsearch passes over what is answered with a status such as 503. Here only a record that is refused for itself is passed
-over, and told on standard error: it must not hold up the others for ever.
+rsyslog's own omelasticsearch passes over what is answered with a status such as 503. Here only a record that is refused for itself is
+passed over, and told on standard error: it must not hold up the others for ever.
 """
 
 from __future__ import annotations
