@@ -118,13 +118,12 @@ def scenarios(options: dict[str, t.Any], seconds: t.Callable[[str], float], buck
         {'series': 'delivery_rollout_last_event_timestamp_seconds{service="shop"}', 'values': ' '.join([
             '0+%dx%d' % (_STEP, good // _STEP), '%d+0x%d' % (good, stuck // _STEP), '%d+%dx500' % (good + stuck, _STEP)])}],
         good + stuck, (good + _STEP, good + stuck + slack), {**told, 'severity': 'warning'}))
-    for alert, outcome, severity in (('DeliveryRolledBack', 'rolled_back', 'warning'),
-                                     ('DeliveryRolloutInterrupted', 'interrupted', 'critical')):
+    for alert, outcome in (('DeliveryRolledBack', 'rolled_back'), ('DeliveryRolloutInterrupted', 'interrupted')):
         hold = seconds(options['rolled_back_hold'])
         found.append(Scenario(alert, [
             *info, gauge('delivery_rollout_outcome', 'service="shop",outcome="%s"' % outcome, [(0, good), (1, 6000)]),
             gauge('delivery_rollout_end_timestamp_seconds', 'service="shop"', [(None, good), (good, 6000)])],
-            good + 120, (good - _STEP, good + hold + 120), {**told, 'severity': severity}))
+            good + 120, (good - _STEP, good + hold + 120), {**told, 'severity': 'warning'}))
     return found
 
 

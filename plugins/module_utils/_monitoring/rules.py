@@ -191,7 +191,7 @@ def _rollout_alerts(durations: t.Mapping[str, str], stuck_after: str, hold: str,
                 '{{ $labels.service }}: the rollout of {{ $labels.version }} is stuck',
                 'Nothing was recorded, or its stage is over time, for {{ $value | humanizeDuration }}. Look with status.yml.')
     yield alert('DeliveryRolloutInterrupted', 'time() - %s < %r and on (service, instance, job) '
-                'delivery_rollout_outcome{outcome="interrupted"} == 1' % (at, held), '0s', 'critical',
+                'delivery_rollout_outcome{outcome="interrupted"} == 1' % (at, held), '0s', 'warning',
                 '{{ $labels.service }}: the rollout of {{ $labels.version }} was interrupted',
                 'The process that rolled out is gone. Look with status.yml, and run rollback.yml where traffic is not where it should be.')
     yield alert('DeliveryRolledBack', 'time() - %s < %r and on (service, instance, job) '
