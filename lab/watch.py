@@ -62,7 +62,7 @@ def watch(lab: Layout, patience: float) -> int:
                 running = rollout['id']
             if terminal:
                 drawn = _draw(told, colours, running, drawn)
-            elif rollout.get('id') == running is not None or rollout.get('running'):
+            elif (running is not None and rollout.get('id') == running) or rollout.get('running'):
                 seen = _tell(rollout, seen)
             if running is not None and not rollout.get('running'):
                 return 0

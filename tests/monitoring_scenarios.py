@@ -59,8 +59,9 @@ def scenarios(options: dict[str, t.Any], seconds: t.Callable[[str], float], buck
     told = {'rollout': 'r1', 'version': '5.1', 'service': 'shop'}
     found = []
 
-    def over(alert: str, key: str, series: t.Callable[[float], list[dict[str, str]]], severity: str, labels: dict[str, str] = ARM,
-             extra: t.Sequence[dict[str, str]] = traffic) -> None:
+    def over(alert: str, key: str, series: t.Callable[[float], list[dict[str, str]]], severity: str, labels: dict[str, str] | None = None,
+             extra: t.Sequence[dict[str, str]] | None = None) -> None:
+        labels, extra = labels if labels is not None else ARM, extra if extra is not None else traffic
         bad = lasting[key] + slack
         # It must not fire before it has lasted: right after the limit was exceeded.
         found.append(Scenario(alert, [*series(bad), *extra, *info], good + bad - _STEP, (good - _STEP, good + bad + slack + good),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ansible import constants as C
 
-from ansible_collections.progressive.delivery.plugins.module_utils import _observer
+from ansible_collections.progressive.delivery.plugins.plugin_utils import _observer
 from ansible_collections.progressive.delivery.plugins.module_utils._channels import check_channels, masked
 from ansible_collections.progressive.delivery.plugins.module_utils._duration import parse_duration
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal, load_journal

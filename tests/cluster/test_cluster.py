@@ -33,7 +33,7 @@ def shop(cluster):
 
 def shares(cluster, plane, host, count=60):
     """How many of *count* requests each arm answers."""
-    seen = [cluster.arm_of(plane, host) for _ in range(count)]
+    seen = [cluster.arm_of(plane, host) for _number in range(count)]
     return {arm: seen.count(arm) for arm in set(seen)}
 
 
@@ -92,7 +92,7 @@ def test_canary_ingress_by_weight_and_by_header(cluster, shop):
                 {'path': '/', 'pathType': 'Prefix', 'backend': {'service': {'name': backend, 'port': {'number': 80}}}}]}}]}})
     both(cluster, 'traefik', host)
     for value, arm in (('always', 'green'), ('never', 'blue')):
-        assert {cluster.arm_of('traefik', host, {'x-canary-user': value}) for _ in range(10)} == {arm}
+        assert {cluster.arm_of('traefik', host, {'x-canary-user': value}) for _number in range(10)} == {arm}
 
 
 @pytest.mark.parametrize(('plane', 'path', 'said'), [

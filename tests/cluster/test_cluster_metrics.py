@@ -146,7 +146,7 @@ def test_a_data_plane_counts_what_clients_got(cluster, shop, name):
     host = '%s.%s.test' % (name, shop)
     cluster.apply(*objects(shop, host))
     wait_for(lambda: cluster.arm_of(plane, host), '%s to serve %s' % (plane, host), 60)
-    wait_for(lambda: {cluster.arm_of(plane, host) for _ in range(20)} == set(ARMS), '%s to split %s' % (plane, host), 60)
+    wait_for(lambda: {cluster.arm_of(plane, host) for _number in range(20)} == set(ARMS), '%s to split %s' % (plane, host), 60)
     if kind == 'envoy':
         wait_for(lambda: flushed(cluster, plane, shop), 'histograms of what was before', 30)
     # An arm that nothing runs of takes nothing from the others.

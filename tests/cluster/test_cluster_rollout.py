@@ -48,10 +48,10 @@ def rollout(lab, candidate, rate='150'):
 def versions(lab, count=40):
     """The versions that answer at each router now."""
     cluster, port = Cluster(), int(lab.env['LAB_PORT'])
-    found = {'haproxy': {get(port, '/api/x').headers.get('x-version') for _ in range(count)}}
+    found = {'haproxy': {get(port, '/api/x').headers.get('x-version') for _number in range(count)}}
     for router, plane in PLANES.items():
         host = 'client-1.%s-%d.lab.test' % (router, port)
-        found[router] = {cluster.get(plane, host).headers.get('x-version') for _ in range(count)}
+        found[router] = {cluster.get(plane, host).headers.get('x-version') for _number in range(count)}
     return found
 
 

@@ -62,7 +62,7 @@ def canary(cluster, namespace, routed):
 
 
 def seen_by(cluster, shop, count=1, headers=None):
-    return {cluster.arm_of('traefik', shop.host, headers) for _ in range(count)}
+    return {cluster.arm_of('traefik', shop.host, headers) for _number in range(count)}
 
 
 def test_what_the_data_plane_does_not_take_is_put_back(cluster, canary):

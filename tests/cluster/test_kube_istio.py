@@ -70,7 +70,7 @@ def to(host):
 
 
 def seen_by(cluster, shop, count=1, headers=None):
-    return {cluster.arm_of('istio', shop.host, headers) for _ in range(count)}
+    return {cluster.arm_of('istio', shop.host, headers) for _number in range(count)}
 
 
 def in_force(cluster, shop, arm='green', headers=None):
@@ -94,7 +94,7 @@ def test_the_stamp_cannot_be_forged_and_does_not_reach_the_service(cluster, shop
     arms = {'blue': {'backend': 'blue'}, 'echo': {'backend': 'echo'}}
     shop.do(arms=arms, split={'echo': '100%'}, stable='echo', verify='L0', force=True)
     shop.do(arms={**arms, **shop.arms}, split={'green': '50%'}, stable='echo', lease='6s', verify='L0')
-    wait_for(lambda: len({cluster.arm_of('istio', shop.host) for _ in range(20)}) == 2, 'the split', 20)
+    wait_for(lambda: len({cluster.arm_of('istio', shop.host) for _number in range(20)}) == 2, 'the split', 20)
 
     def received(**headers):
         while True:

@@ -257,15 +257,15 @@ def test_a_version_that_does_not_come_up_gets_no_traffic_a_good_one_gets_all_and
         code, said = run_playbook(*rollout, '-e', 'kubernetes_workload_image=progressive.delivery/service:none')
         said = ' '.join(said.split())
         assert code != 0 and 'Stopped before any traffic moved' in said and 'service:none cannot be pulled' in said, said
-        assert {cluster.arm_of('traefik', host) for _ in range(20)} == {'blue'}
+        assert {cluster.arm_of('traefik', host) for _number in range(20)} == {'blue'}
         code, said = run_playbook(*rollout)
         assert code == 0, said
-        wait_for(lambda: {cluster.arm_of('traefik', host) for _ in range(10)} == {'green'}, 30)
+        wait_for(lambda: {cluster.arm_of('traefik', host) for _number in range(10)} == {'green'}, 30)
         found = json.loads(cluster.kubectl('--namespace', name, 'get', 'deploy', '-o', 'json'))['items']
         ready = {item['metadata']['name']: item['status'].get('availableReplicas', 0) for item in found}
         assert ready == {'blue': 2, 'green': 2, 'canary': 0}, 'green has what blue had, the canary is stopped, blue stays for the way back'
         cluster.kubectl('--namespace', name, 'scale', 'deployment/blue', '--replicas=1')
         code, said = run_playbook(str(ROOT / 'playbooks/rollback.yml'), *rollout[1:3])
         assert code == 0, said
-        wait_for(lambda: {cluster.arm_of('traefik', host) for _ in range(10)} == {'blue'}, 30)
+        wait_for(lambda: {cluster.arm_of('traefik', host) for _number in range(10)} == {'blue'}, 30)
         assert cluster.kubectl('--namespace', name, 'get', 'deploy', 'blue', '-o', 'jsonpath={.spec.replicas}') == '2'

@@ -208,7 +208,7 @@ def test_of_two_who_begin_at_once_one_has_it(one: KubeShop) -> None:
 def test_a_route_of_another_controller_is_left_alone(cluster: KubeApi, tmp_path: Path, meta: dict[str, t.Any], said: str) -> None:
     with shop(cluster, tmp_path, **meta) as one:
         before = one.object()
-        assert said in sentence(lambda: one.canary())
+        assert said in sentence(one.canary)
         assert one.object() == before
         assert said in ' '.join(one.look()['notes'])
 
@@ -246,7 +246,7 @@ def test_a_kind_that_the_cluster_does_not_serve(one: KubeShop) -> None:
 
 def test_a_service_that_is_no_arm_stays_unless_forced(cluster: KubeApi, tmp_path: Path) -> None:
     with shop(cluster, tmp_path, spec={'rules': [rule('shop-blue', 'stranger')]}) as one:
-        assert 'also goes to stranger' in sentence(lambda: one.canary())
+        assert 'also goes to stranger' in sentence(one.canary)
         one.do(split={'green': '100%'}, force=True)
         assert one.weights() == {'shop-green': 10000}
 

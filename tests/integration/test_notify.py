@@ -30,10 +30,10 @@ def http():
     receiver.close()
 
 
-def send(channels, tmp_path, notice=NOTICE, **environment):
+def send(channels, tmp_path, **environment):
     """Sends as the process beside a rollout does; returns what the journal says of each channel, and all that was printed."""
     journal = tmp_path / 'journal.jsonl'
-    given = {'notify_channels': channels, 'notify_notice': notice, 'notify_journal': str(journal),
+    given = {'notify_channels': channels, 'notify_notice': NOTICE, 'notify_journal': str(journal),
              'notify_dashboard': 'https://grafana.example/d/1'}
     done = subprocess.run(
         [str(Path(sys.executable).with_name('ansible-playbook')), '-vvv', '-i', 'localhost,', str(ROOT / 'playbooks' / 'notify.yml')],

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.progressive.delivery.plugins.module_utils import _observer
+from ansible_collections.progressive.delivery.plugins.plugin_utils import _observer
 from ansible_collections.progressive.delivery.plugins.module_utils._lock import process_start
 from receivers import Http
 

@@ -99,7 +99,13 @@ def test_times_survive(seconds: float) -> None:
 
 def test_what_is_left() -> None:
     lease = objects()['Lease']
-    here, elsewhere = (lambda: ('boot', 6.0)), (lambda: ('other', 6.0))
+
+    def here() -> tuple[str, float]:
+        return 'boot', 6.0
+
+    def elsewhere() -> tuple[str, float]:
+        return 'other', 6.0
+
     assert plan.left_s(lease, here, lambda: 5000.0) == 15 - 5
     assert plan.left_s(lease, elsewhere, lambda: 1004.5) == pytest.approx(11)
     lease['metadata']['annotations'][script.STATE] = script.EXPIRED
@@ -166,9 +172,9 @@ class Server:
             return (200, self.route) if self.route else (404, {})
         if 'dryRun' not in path:
             self.sent.append((self.now, method))
-            answer = self.answers.pop(0) if self.answers else (200, {})
+            answer: t.Any = self.answers.pop(0) if self.answers else (200, {})
             if isinstance(answer, Exception):
-                raise answer
+                raise t.cast(Exception, answer)
             return answer
         return 200, {}
 

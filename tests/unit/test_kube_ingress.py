@@ -38,9 +38,9 @@ MAIN = ingress(('shop.example', path('shop-blue'), path('static', '/static')), (
 FIVE = Split((('green', 500), ('blue', 9500)))
 
 
-def written(split, main=MAIN, canary=None, **options):
+def written(split, main=None, canary=None, **options):
     one = codec(**options)
-    state = {'main': main, 'canary': canary}
+    state = {'main': main or MAIN, 'canary': canary}
     return {**state, **one.encode(state, split)}
 
 

@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 BACKENDS = {'blue': Backend('shop', 'web'), 'canary': Backend('shop', 'web-canary')}
 
 
-def names(plane: str, router: str = 'httproute', backends: t.Mapping[str, Backend] = BACKENDS,
+def names(plane: str, router: str = 'httproute', backends: t.Mapping[str, Backend] | None = None,
           **more: str) -> t.Callable[[str], list[str]]:
     endpoint, = parse_endpoints([{'router': router, 'object': 'main', 'namespace': 'shop', **more}])
-    made = patterns(plane, endpoint, backends)
+    made = patterns(plane, endpoint, backends or BACKENDS)
     return lambda name: [arm for arm, pattern in made.items() if pattern.fullmatch(name)]
 
 

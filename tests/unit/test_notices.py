@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.progressive.delivery.plugins.module_utils import _observer
+from ansible_collections.progressive.delivery.plugins.plugin_utils import _observer
 from ansible_collections.progressive.delivery.plugins.module_utils._channels import TYPES, check_channels, masked
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput
 from ansible_collections.progressive.delivery.plugins.module_utils._notices import EVENTS, SEVERITIES, Narrator

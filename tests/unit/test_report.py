@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 from datetime import timedelta, timezone
 from pathlib import Path
 

@@ -17,16 +17,16 @@ class Safe(str):
     """Markup that was made here."""
 
 
-def el(name: str, /, *children: t.Any, **attributes: t.Any) -> Safe:
+def el(element: str, /, *children: t.Any, **attributes: t.Any) -> Safe:
     """Returns an element. Children that are no ``Safe`` are text; None is left out; a list holds children.
 
     ``class_`` stands for class, and ``_`` within a name for ``-``; an attribute that is None is left out.
     """
     given = ''.join(' %s="%s"' % (key.rstrip('_').replace('_', '-'), html.escape(str(value), quote=True))
                     for key, value in attributes.items() if value is not None)
-    if name in ('meta', 'br', 'hr'):
-        return Safe('<%s%s>' % (name, given))
-    return Safe('<%s%s>%s</%s>' % (name, given, join(children), name))
+    if element in ('meta', 'br', 'hr'):
+        return Safe('<%s%s>' % (element, given))
+    return Safe('<%s%s>%s</%s>' % (element, given, join(children), element))
 
 
 def join(children: t.Iterable[t.Any]) -> Safe:

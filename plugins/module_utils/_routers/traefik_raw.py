@@ -47,7 +47,7 @@ def difference(told: t.Any, namespace: str, ingress: str, paths: t.Iterable[Path
         router = routers.get(key)
         if not isinstance(router, dict):
             return 'it has no router %s' % key
-        leads = str(router.get('service')).split('@')[0]
+        leads = str(router.get('service')).partition('@')[0]
         primary = leads[:-len('-wrr')] if leads.endswith('-wrr') else leads
         if not (primary + '-').startswith(_normal('%s-%s-%s' % (namespace, ingress, path.service)) + '-'):
             return 'its router %s leads to %s' % (key, leads)
