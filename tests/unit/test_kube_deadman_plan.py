@@ -172,9 +172,11 @@ class Server:
             return (200, self.route) if self.route else (404, {})
         if 'dryRun' not in path:
             self.sent.append((self.now, method))
-            answer: t.Any = self.answers.pop(0) if self.answers else (200, {})
+            if not self.answers:
+                return 200, {}
+            answer = self.answers.pop(0)
             if isinstance(answer, Exception):
-                raise t.cast(Exception, answer)
+                raise answer
             return answer
         return 200, {}
 
