@@ -1,7 +1,7 @@
 # A Kubernetes cluster on this machine: kind with Traefik, istiod and Contour. See cluster/README.md.
 export CLUSTER_DIR ?= $(CURDIR)/.cluster
 
-.PHONY: molecule-cluster cluster-images cluster-tests cluster cluster-down cluster-status test-cluster contract
+.PHONY: test-kubernetes molecule-cluster cluster-images cluster-tests cluster cluster-down cluster-status test-cluster contract
 cluster: venv ## a Kubernetes cluster with data planes at ports of 127.0.0.1 (CLUSTER=existing: the one of KUBECONFIG)
 	@$(VENV)/bin/python cluster/cluster.py up
 
@@ -16,6 +16,8 @@ CLUSTER_BUILD_LIMIT ?= 20m
 cluster-images: export CLUSTER_BUILDS :=
 cluster-images: venv ## fill the cache with what a cluster is made of, for at most CLUSTER_BUILD_LIMIT
 	@$(STEP) $@ scripts/cluster-images $(CLUSTER_BUILD_LIMIT)
+
+test-kubernetes: cluster-images cluster-tests ## the checks that need a cluster; about 35 minutes the first time
 
 cluster-tests: venv-dev lab-setup ## all that needs a cluster, in one
 	@$(BIN)/python cluster/cluster.py run -- $(MAKE) --no-print-directory --keep-going contract test-cluster molecule-cluster

@@ -9,7 +9,7 @@ TESTS ?=
 
 test: export CLUSTER_BUILDS := no
 test: export MOLECULE_CLUSTER := no
-test: test-packages cluster-images lint unit install-check importer sanity molecule cluster-tests integration e2e ## run every check
+test: test-packages lint unit install-check importer sanity molecule integration e2e ## run every check but those of a cluster (test-kubernetes)
 
 test-packages: venv-dev
 	@scripts/apt git haproxy prometheus prometheus-alertmanager prometheus-node-exporter rsyslog

@@ -65,7 +65,8 @@ CASES = {
 def bad(cluster):
     """A namespace with every bad version at once."""
     with cluster.namespace() as name:
-        cluster.apply(*(broken(name, case, cluster.facts.service_image, **copy.deepcopy(changes)) for case, (changes, *_more) in CASES.items()))
+        cluster.apply(*(broken(name, case, cluster.facts.service_image, **copy.deepcopy(changes))
+                        for case, (changes, *_more) in CASES.items()))
         yield name
 
 
