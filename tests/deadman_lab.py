@@ -10,6 +10,7 @@ TokenRequest API, so that permissions are those of its Role.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -62,6 +63,16 @@ class Jobs:
             for job in self.api.request('GET', '/apis/batch/v1/namespaces/%s/jobs' % self.namespace)['items']:
                 if job['metadata']['uid'] not in self.pods:
                     self.pods[job['metadata']['uid']] = Pod(self.api, job, self.directory)
+
+    def during(self, work: t.Coroutine[t.Any, t.Any, t.Any]) -> t.Any:
+        """Does *work* while Jobs that are made meanwhile are started."""
+        async def both() -> t.Any:
+            task = asyncio.ensure_future(work)
+            while not task.done():
+                await asyncio.get_running_loop().run_in_executor(None, self.look)
+                await asyncio.wait([task], timeout=0.05)
+            return await task
+        return asyncio.run(both())
 
     @property
     def last(self) -> Pod:

@@ -125,14 +125,7 @@ class KubeShop:
         return _lease.held(result['lease'])
 
     def run(self, work: t.Coroutine[t.Any, t.Any, t.Any]) -> t.Any:
-        """Does *work* while Jobs that are made meanwhile are started."""
-        async def both() -> t.Any:
-            task = asyncio.ensure_future(work)
-            while not task.done():
-                await asyncio.get_running_loop().run_in_executor(None, self.jobs.look)
-                await asyncio.wait([task], timeout=0.05)
-            return await task
-        return asyncio.run(both())
+        return self.jobs.during(work)
 
     # ---- the route, without the product
 

@@ -20,18 +20,13 @@ description:
     questions from the journal.
   - Moves traffic in one direction only, back to control.
 extends_documentation_fragment:
+  - progressive.delivery.attributes
   - progressive.delivery.endpoints
   - progressive.delivery.endpoints.arms
 attributes:
   check_mode:
     support: full
     description: Can run in C(check_mode) and tell what it sees without writing anything.
-  diff_mode:
-    support: none
-    description: There is nothing to compare.
-  action:
-    support: full
-    description: This is an action plugin; it runs on the control host.
 options:
   state:
     description:

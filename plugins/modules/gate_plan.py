@@ -17,92 +17,11 @@ description:
     finds with that traffic, how soon the harm worth catching is found, and warns when the bake is too short.
   - What cannot be read then is told in RV(notes) and fails nothing.
   - This is an action plugin. It runs on the control host and changes nothing.
-attributes:
-  check_mode:
-    support: full
-    description: Can run in C(check_mode) and return what it would return without it.
-  diff_mode:
-    support: none
-    description: There is nothing to compare.
-  action:
-    support: full
-    description: This is an action plugin; it runs on the control host.
+extends_documentation_fragment:
+  - progressive.delivery.gate
+  - progressive.delivery.attributes
+  - progressive.delivery.attributes.info
 options:
-  service:
-    description: As M(progressive.delivery.health_gate) takes it, like all options but O(stages) and O(observe).
-    type: str
-    required: true
-  arms:
-    description: The arms of the service by name.
-    type: dict
-    required: true
-  endpoints:
-    description: The routers.
-    type: list
-    elements: dict
-    default: []
-  sources:
-    description: Further sources of observations by name.
-    type: dict
-    default: {}
-  stable:
-    description: The arm that comparisons are made with.
-    type: str
-  versions:
-    description: The version of each arm, for C($version) in queries.
-    type: dict
-    default: {}
-  alpha:
-    description: Probability of a false alarm in the whole rollout.
-    type: float
-    default: 0.05
-  beta:
-    description: Probability of a false pass of a stage.
-    type: float
-    default: 0.05
-  analysis_state:
-    description: The evidence that the first stage goes on with.
-    type: dict
-  policy:
-    description: What follows a verdict that is neither V(pass) nor V(fail).
-    type: dict
-    suboptions:
-      inconclusive:
-        description: The data do not decide.
-        type: str
-        default: fail
-        choices: [fail, pass, extend, ask]
-      no_data:
-        description: There was nothing to judge.
-        type: str
-        default: fail
-        choices: [fail, pass, extend, ask]
-      error:
-        description: A source is gone.
-        type: str
-        default: fail
-        choices: [fail, pass, extend, ask]
-  ask_timeout:
-    description: How long a question stands.
-    type: raw
-    default: 30m
-  ask_by:
-    description: Who may answer.
-    type: list
-    elements: str
-    default: []
-  extend_by:
-    description: How much longer an extended stage is watched.
-    type: raw
-    default: 5m
-  max_extensions:
-    description: How often a stage may be extended.
-    type: int
-    default: 1
-  error_limit:
-    description: Polls with an error in a row after which a source counts as gone.
-    type: int
-    default: 3
   stages:
     description: The stages of the plan that M(progressive.delivery.rollout_plan) returned.
     type: list

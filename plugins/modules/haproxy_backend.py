@@ -22,6 +22,7 @@ description:
   - HAProxy forgets states, weights and added servers when it is reloaded, unless it is configured with C(server-state-file).
   - A server in V(drain), or with weight 0, still receives the requests of persistent (sticky) clients. Only V(maint) keeps all away.
 extends_documentation_fragment:
+  - progressive.delivery.attributes.target
   - progressive.delivery.endpoints
 attributes:
   check_mode:
@@ -33,9 +34,6 @@ attributes:
   idempotent:
     support: full
     description: A second run changes nothing. Sessions that come and go are not a change.
-  action:
-    support: full
-    description: This is an action plugin. It runs on the control host unless O(run_on=target).
   platform:
     support: full
     platforms: posix

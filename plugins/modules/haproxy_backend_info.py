@@ -15,6 +15,7 @@ description:
   - Returns weight, states, checks, sessions and addresses of servers, and algorithm, mode and usable servers of backends.
   - Fails, naming the endpoint, when one cannot be read.
 extends_documentation_fragment:
+  - progressive.delivery.attributes.target
   - progressive.delivery.endpoints
 attributes:
   check_mode:
@@ -26,9 +27,6 @@ attributes:
   idempotent:
     support: full
     description: It only reads.
-  action:
-    support: full
-    description: This is an action plugin. It runs on the control host unless O(run_on=target).
   platform:
     support: full
     platforms: posix

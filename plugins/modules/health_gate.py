@@ -19,6 +19,8 @@ description:
   - While it watches, it renews the leases it is given, whatever the sources of observations do. When it is interrupted by SIGINT or
     SIGTERM, or when C(ansible-playbook) is killed, it returns the traffic before it ends.
   - It runs on the control host, or where O(run_on) says.
+extends_documentation_fragment:
+  - progressive.delivery.gate
 attributes:
   check_mode:
     support: full
@@ -37,43 +39,13 @@ attributes:
     platforms: posix
     description: Target OS families.
 options:
-  service:
-    description: Name of the service.
-    type: str
-    required: true
   stage:
     description: What the stage is called in the live line and in the journal. Without it, O(candidate) and O(share_bp).
     type: str
-  arms:
-    description:
-      - The arms of the service by name, each with C(backend) and, where several arms share a backend, C(servers).
-    type: dict
-    required: true
   candidate:
     description: The arm that is judged.
     type: str
     required: true
-  stable:
-    description: The arm that comparisons are made with.
-    type: str
-  endpoints:
-    description:
-      - The routers, as M(progressive.delivery.traffic_weight) takes them. With at least one of them there is a source V(router), which
-        reads HAProxy's counters and, where the endpoint names its C(ring), the latency of each request; at a route of a cluster the
-        metrics of its data plane, as its C(metrics) say, and the state of the arms' pods. Counts of all endpoints are added up, and a
-        limit also holds behind each endpoint alone.
-    type: list
-    elements: dict
-    default: []
-  sources:
-    description:
-      - Further sources of observations by name, each with C(type) (V(prometheus) or V(http)) and the options of that type.
-    type: dict
-    default: {}
-  versions:
-    description: The version of each arm, for C($version) in queries of O(sources).
-    type: dict
-    default: {}
   conditions:
     description:
       - What the stage is judged by. At least one must be required.
@@ -201,25 +173,12 @@ options:
           - Whether the stage needs the pass of this V(sequential) condition. With V(false) it can end a stage by a proof of harm, and does
             not hold it up. Default V(true).
         type: bool
-  alpha:
-    description: Probability that the V(sequential) conditions of the whole rollout, together, ever fail a candidate that does no harm.
-    type: float
-    default: 0.05
-  beta:
-    description: Probability that a V(sequential) condition passes a stage though there is harm beyond what it tolerates.
-    type: float
-    default: 0.05
   tell_plan:
     description:
       - Whether to show, after the first seconds, what the V(sequential) conditions can find. M(progressive.delivery.gate_plan) tells it
         before. It is recorded and returned in any case.
     type: bool
     default: true
-  analysis_state:
-    description:
-      - RV(analysis_state) of the rollout's stage before, so that the evidence of all stages counts together, also in a rollout that is
-        taken up again. The V(sequential) conditions, O(alpha) and O(beta) must be the same.
-    type: dict
   bake:
     description: How long the stage is watched, V(30m) for example, warm-up included.
     type: raw
@@ -250,59 +209,16 @@ options:
     type: str
     default: way_back
     choices: [way_back, hold]
-  policy:
-    description: What follows a verdict that is neither V(pass) nor V(fail).
-    type: dict
-    suboptions:
-      inconclusive:
-        description:
-          - The data do not decide. V(extend) watches O(extend_by) longer and judges again, at most O(max_extensions) times.
-          - V(ask) asks a person, who answers at the terminal or with the playbook C(progressive.delivery.approve). Meanwhile the leases are
-            renewed and the limits that end a stage are watched. No answer within O(ask_timeout) is a failure.
-        type: str
-        default: fail
-        choices: [fail, pass, extend, ask]
-      no_data:
-        description: There was nothing to judge.
-        type: str
-        default: fail
-        choices: [fail, pass, extend, ask]
-      error:
-        description: A source failed O(error_limit) times in a row.
-        type: str
-        default: fail
-        choices: [fail, pass, extend, ask]
   approval:
     description:
       - What only a person can say, asked at the end of a bake that would pass. A text, or a dictionary of C(question), C(timeout) (default
         O(ask_timeout)) and C(by), the names of those who may answer (default anybody).
       - It is asked and answered, and the traffic watched meanwhile, as with V(ask) of O(policy).
     type: raw
-  ask_timeout:
-    description: How long a question stands before no answer is a failure. At most a day.
-    type: raw
-    default: 30m
-  ask_by:
-    description: Names of those who may answer what V(ask) of O(policy) asks. Default is anybody.
-    type: list
-    elements: str
-    default: []
   by:
     description: Who runs the rollout, the name of whoever answers at the terminal.
     type: str
     default: unknown
-  extend_by:
-    description: How much longer an extended stage is watched.
-    type: raw
-    default: 5m
-  max_extensions:
-    description: How often a stage may be extended.
-    type: int
-    default: 1
-  error_limit:
-    description: Polls with an error in a row after which a source counts as gone.
-    type: int
-    default: 3
   share_bp:
     description: The share the candidate is meant to have, as a percentage or in basis points. For display.
     type: raw

@@ -16,13 +16,9 @@ description:
   - >-
     A host that cannot be reached, or that is no Linux, is an RV(error) and no failure: M(progressive.delivery.preflight) judges, and a
     rollout of many hosts is not broken off by one.
+extends_documentation_fragment:
+  - progressive.delivery.attributes.info
 attributes:
-  check_mode:
-    support: full
-    description: Can run in C(check_mode) and return what it would return without it.
-  diff_mode:
-    support: none
-    description: There is nothing to compare.
   idempotent:
     support: full
     description: Changes nothing.

@@ -15,16 +15,12 @@ description:
   - Fails when the Python package C(kubernetes) is missing on the control host. Otherwise every later task of the play has it loaded
     already, which saves each of them half a second.
   - This is an action plugin. It runs on the control host.
+extends_documentation_fragment:
+  - progressive.delivery.attributes
 attributes:
   check_mode:
     support: full
     description: Changes nothing.
-  diff_mode:
-    support: none
-    description: There is nothing to compare.
-  action:
-    support: full
-    description: This is an action plugin; it runs on the control host.
 """
 
 EXAMPLES = r"""

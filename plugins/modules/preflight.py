@@ -18,15 +18,11 @@ description:
   - The task fails when a check fails. What cannot be reached is a row of the table, and never an unreachable host.
   - This is an action plugin. It runs on the control host and changes nothing.
 extends_documentation_fragment:
+  - progressive.delivery.attributes
+  - progressive.delivery.attributes.info
   - progressive.delivery.endpoints
   - progressive.delivery.endpoints.arms
 attributes:
-  check_mode:
-    support: full
-    description: Can run in C(check_mode) and return what it would return without it.
-  diff_mode:
-    support: none
-    description: There is nothing to compare.
   idempotent:
     support: full
     description: Changes nothing.
@@ -34,9 +30,6 @@ attributes:
     platforms: posix
     support: full
     description: Runs on the control host.
-  action:
-    support: full
-    description: This is an action plugin; it runs on the control host.
 options:
   version:
     description: The version to roll out. When it is live everywhere already, only routers are looked at.

@@ -16,16 +16,12 @@ description:
   - A gate asks where its policy says V(ask), and where a stage has an approval.
   - Who may write into O(state_dir) may answer. The names that a question is for keep colleagues from answering by mistake, and nobody else.
   - This is an action plugin. It runs on the control host.
+extends_documentation_fragment:
+  - progressive.delivery.attributes
 attributes:
   check_mode:
     support: full
     description: Says which question would be answered and writes nothing.
-  diff_mode:
-    support: none
-    description: There is nothing to compare.
-  action:
-    support: full
-    description: This is an action plugin; it runs on the control host.
 options:
   service:
     description: Name of the service.

@@ -18,16 +18,12 @@ description:
   - The same process keeps the metrics of the rollout for Prometheus, and annotates dashboards of Grafana.
   - What each channel made of each notice is kept in the journal, as the event C(notified), without any secret.
   - This is an action plugin. It runs on the control host.
+extends_documentation_fragment:
+  - progressive.delivery.attributes
 attributes:
   check_mode:
     support: full
     description: Checks the channels and tells nobody.
-  diff_mode:
-    support: none
-    description: There is nothing to compare.
-  action:
-    support: full
-    description: This is an action plugin; it runs on the control host.
 options:
   state:
     description:

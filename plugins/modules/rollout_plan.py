@@ -15,16 +15,9 @@ description:
   - Turns the stages of a rollout and what the routers say now into a plan, in which each stage has its split, bake and conditions.
   - Everything that can be wrong with stages, arms and shares ends here with one sentence, before anything was changed.
   - This is an action plugin. It runs on the control host and changes nothing.
-attributes:
-  check_mode:
-    support: full
-    description: Can run in C(check_mode) and return what it would return without it.
-  diff_mode:
-    support: none
-    description: There is nothing to compare.
-  action:
-    support: full
-    description: This is an action plugin; it runs on the control host.
+extends_documentation_fragment:
+  - progressive.delivery.attributes
+  - progressive.delivery.attributes.info
 options:
   service:
     description: Name of the service.

@@ -16,16 +16,12 @@ description:
     with who holds it since when. A holder whose process is gone does not hold it.
   - Writes the rollout's events to its journal, one JSON object a line, and prints the plan, the stages and the summary.
   - This is an action plugin. It runs on the control host.
+extends_documentation_fragment:
+  - progressive.delivery.attributes
 attributes:
   check_mode:
     support: full
     description: Prints what would happen; takes no lock and writes no journal.
-  diff_mode:
-    support: none
-    description: There is nothing to compare.
-  action:
-    support: full
-    description: This is an action plugin; it runs on the control host.
 options:
   state:
     description: What happened.

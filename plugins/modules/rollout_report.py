@@ -24,16 +24,11 @@ attributes:
   check_mode:
     support: full
     description: Reads the journal and writes nothing.
-  diff_mode:
-    support: none
-    description: There is nothing to compare.
-  action:
-    support: full
-    description: This is an action plugin; it runs on the control host.
   idempotent:
     support: full
     description: The report of a journal that has not changed is the same.
 extends_documentation_fragment:
+  - progressive.delivery.attributes
   - progressive.delivery.endpoints
   - progressive.delivery.endpoints.arms
 options:

@@ -17,16 +17,10 @@ description:
     observed, each condition with its value and limits, what is left of the lease, the last events.
   - Colours are used on a terminal only, and not where E(NO_COLOR) or E(ANSIBLE_NOCOLOR) is set.
   - This is an action plugin. It runs on the control host and changes nothing.
+extends_documentation_fragment:
+  - progressive.delivery.attributes
+  - progressive.delivery.attributes.info
 attributes:
-  check_mode:
-    support: full
-    description: Can run in C(check_mode) and return what it would return without it.
-  diff_mode:
-    support: none
-    description: There is nothing to compare.
-  action:
-    support: full
-    description: This is an action plugin; it runs on the control host.
   idempotent:
     support: full
     description: Changes nothing.

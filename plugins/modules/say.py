@@ -15,16 +15,12 @@ description:
   - Prints a text, of several lines if need be, without the frame that a stdout callback draws around results, and also where
     C(display_ok_hosts) is off.
   - This is an action plugin. It runs on the control host.
+extends_documentation_fragment:
+  - progressive.delivery.attributes
 attributes:
   check_mode:
     support: full
     description: Prints in check mode as well.
-  diff_mode:
-    support: none
-    description: There is nothing to compare.
-  action:
-    support: full
-    description: This is an action plugin; it runs on the control host.
 options:
   msg:
     description: The text.

@@ -15,15 +15,10 @@ description:
   - Reads from every endpoint which split it has and what is in force, what is left of its lease, who owns it, and how many
     servers of each arm can take a request. It changes nothing.
 extends_documentation_fragment:
+  - progressive.delivery.attributes.info
   - progressive.delivery.endpoints
   - progressive.delivery.endpoints.arms
 attributes:
-  check_mode:
-    support: full
-    description: Can run in C(check_mode) and return what it would return without it.
-  diff_mode:
-    support: none
-    description: There is nothing to compare.
   idempotent:
     support: full
     description: Changes nothing.

@@ -20,6 +20,7 @@ description:
     the autoscaler, and O(state=released) restores it. They may scale up as ever.
   - Does not wait for the pods. That is what M(progressive.delivery.workload_status) does.
 extends_documentation_fragment:
+  - progressive.delivery.attributes.target
   - progressive.delivery.workload
 attributes:
   check_mode:
@@ -31,9 +32,6 @@ attributes:
   idempotent:
     support: full
     description: What is there already is left alone.
-  action:
-    support: full
-    description: This is an action plugin. It runs on the control host unless O(run_on=target).
   platform:
     support: full
     platforms: posix

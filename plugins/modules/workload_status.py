@@ -18,6 +18,7 @@ description:
     that is used up, a probe that does not pass, a pod that the API server refuses, a volume that cannot be mounted.
   - With O(state=stopped), waits until the last pod has ended.
 extends_documentation_fragment:
+  - progressive.delivery.attributes.target
   - progressive.delivery.workload
 attributes:
   check_mode:
@@ -29,9 +30,6 @@ attributes:
   idempotent:
     support: full
     description: It only reads.
-  action:
-    support: full
-    description: This is an action plugin. It runs on the control host unless O(run_on=target).
   platform:
     support: full
     platforms: posix

@@ -11,15 +11,9 @@ import subprocess
 import sys
 
 import pytest
-from cluster_lab import Cluster
 from haproxy_lab import wait_for
 
 HTTPROUTE = {'apiVersion': 'gateway.networking.k8s.io/v1', 'kind': 'HTTPRoute'}
-
-
-@pytest.fixture(scope='module')
-def cluster():
-    return Cluster()
 
 
 @pytest.fixture(scope='module')

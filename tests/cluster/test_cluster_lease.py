@@ -15,13 +15,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._errors impor
 from ansible_collections.progressive.delivery.plugins.module_utils._kube import client, deadman
 from ansible_collections.progressive.delivery.plugins.module_utils._kube.deadman import DeadmanSpec
 from ansible_collections.progressive.delivery.plugins.module_utils._kube.objects import Ref
-from cluster_lab import Cluster
 from haproxy_lab import wait_for
-
-
-@pytest.fixture(scope='module')
-def cluster():
-    return Cluster()
 
 
 @pytest.fixture

@@ -15,16 +15,10 @@ import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.exposition import parse
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.planes import PLANES, mended
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.registry import build_sources
-from cluster_lab import Cluster
 from haproxy_lab import wait_for
 
 ARMS = {'blue': {}, 'green': {}}
 REQUESTS = 60
-
-
-@pytest.fixture(scope='module')
-def cluster():
-    return Cluster()
 
 
 @pytest.fixture(scope='module')

@@ -9,18 +9,12 @@ from __future__ import annotations
 import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.evidence import contradiction
 from ansible_collections.progressive.delivery.plugins.module_utils._split import Split
-from cluster_lab import Cluster
 from haproxy_lab import wait_for
 from kube_load import Load
 from kube_routes import Routes
 from traffic_lab import sentence
 
 ARMS = {arm: {'backend': arm, 'labels': {'arm': arm}, 'deployment': arm} for arm in ('blue', 'green')}
-
-
-@pytest.fixture(scope='module')
-def cluster():
-    return Cluster()
 
 
 @pytest.fixture(scope='module')

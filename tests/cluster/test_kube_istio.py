@@ -15,7 +15,6 @@ import time
 
 import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.istio_deadline import HEADER
-from cluster_lab import Cluster
 from haproxy_lab import wait_for
 from kube_load import Load
 from kube_routes import Routes
@@ -32,11 +31,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 http.server.ThreadingHTTPServer(('', 8080), Handler).serve_forever()
 '''
-
-
-@pytest.fixture(scope='module')
-def cluster():
-    return Cluster()
 
 
 @pytest.fixture(scope='module')

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cluster_lab import Cluster, service
+from cluster_lab import service
 from haproxy_lab import wait_for
 
 from ansible_collections.progressive.delivery.plugins.module_utils._capacity import run_capacity
@@ -23,11 +23,6 @@ from ansible_collections.progressive.delivery.plugins.module_utils._workload imp
 ROOT = Path(__file__).resolve().parents[2]
 STATUS = {'state': 'ready', 'replicas': 0, 'wait': True, 'wait_timeout': '3m', 'stall_grace': '8s', 'deadline': 10.0, 'context': None}
 CAPACITY = {'state': 'ready', 'headroom': 1, 'min_replicas': 1, 'hold': True, 'on_shortage': 'fail', 'deadline': 10.0, 'context': None}
-
-
-@pytest.fixture(scope='module')
-def cluster():
-    return Cluster()
 
 
 def broken(namespace, name, image, **changes):

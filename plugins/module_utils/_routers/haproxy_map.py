@@ -24,21 +24,21 @@ from ansible_collections.progressive.delivery.plugins.module_utils._haproxy.pars
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name, clean_token
 from ansible_collections.progressive.delivery.plugins.module_utils._routers import evidence
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import (
-    Applied, Arm, Capabilities, Change, Desired, Evidence, Observed)
+    Applied, Arm, Capabilities, Change, Evidence, Observed)
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.map_plan import MapPlan, parsed
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.map_value import MapValue, lease_end_ms
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.planned import Planned
 
 _TRIES = 3
 
 
-class HaproxyMap:
+class HaproxyMap(Planned):
     """The router ``haproxy_map``. *here* is this host's wall clock in seconds since 1970."""
 
     def __init__(self, endpoint: Endpoint, service: str, arms: t.Mapping[str, Arm], here: t.Callable[[], float] = time.time) -> None:
         self.name = endpoint.name
         self.deadline = endpoint.deadline
-        self.setup_s = 0.0
         self.endpoint = endpoint
         self.service = check_name('service', service)
         self.arms = arms
@@ -51,27 +51,6 @@ class HaproxyMap:
     def capabilities(self) -> Capabilities:
         return Capabilities(arms=self.endpoint.slots + 1, unit='0.01 %', matches=self.endpoint.matches,
                             sticky=('none', 'hash') if self.endpoint.sticky else ('none',), verify=('L0', 'L2', 'L3'), native_lease=True)
-
-    async def lacking(self, observed: Observed) -> tuple[str, ...]:
-        return ()
-
-    def plan(self, observed: Observed, desired: Desired) -> Change | None:
-        return self._plan.plan(observed, desired)
-
-    def way_back(self, observed: Observed) -> Change | None:
-        return self._plan.way_back(observed)
-
-    def stored_way_back(self, payload: t.Mapping[str, t.Any]) -> Change:
-        return self._plan.stored_way_back(payload)
-
-    def expected(self, observed: Observed, change: Change) -> Observed:
-        return self._plan.expected(observed, change)
-
-    def undo(self, observed: Observed, change: Change) -> Change:
-        return self._plan.undo(observed, change)
-
-    def release(self, observed: Observed, rollout: str, force: bool) -> Change | None:
-        return self._plan.release(observed, rollout, force)
 
     async def read(self) -> Observed:
         maps, entries, info, errors, stat, level = await self._runtime.ask(
@@ -113,9 +92,6 @@ class HaproxyMap:
     async def _look(self) -> tuple[str | None, float]:
         entries, info, errors = await self._runtime.ask(self._show, *CLOCK_COMMANDS)
         return self._value(entries), self._clock(info, errors)
-
-    async def prepare(self, change: Change) -> Change:
-        return change
 
     async def apply(self, change: Change) -> Applied:
         if change.kind == 'way_back':

@@ -28,21 +28,20 @@ from ansible_collections.progressive.delivery.plugins.module_utils._haproxy.pars
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name, clean_token
 from ansible_collections.progressive.delivery.plugins.module_utils._routers import evidence
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import (
-    Applied, Arm, Capabilities, Change, Desired, Evidence, Observed)
+    Applied, Arm, Capabilities, Change, Evidence, Observed)
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.planned import Planned
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.weights_plan import WeightsPlan, WeightsState, commands, token
-from ansible_collections.progressive.delivery.plugins.module_utils._split import all_to
 
 STATE_DIR = '~/.local/state/progressive.delivery/weights'
 
 
-class HaproxyWeights:
+class HaproxyWeights(Planned):
     """The router ``haproxy_weights``."""
 
     def __init__(self, endpoint: Endpoint, service: str, arms: t.Mapping[str, Arm]) -> None:
         self.name = endpoint.name
         self.deadline = endpoint.deadline
-        self.setup_s = 0.0
         self.endpoint = endpoint
         self.service = check_name('service', service)
         self.arms = arms
@@ -56,31 +55,6 @@ class HaproxyWeights:
     def capabilities(self) -> Capabilities:
         return Capabilities(arms=len(self.arms), unit='a weight of 0 to 256 a server', matches=(), sticky=('none',),
                             verify=('L0', 'L2', 'L3'), native_lease=False)
-
-    async def lacking(self, observed: Observed) -> tuple[str, ...]:
-        return ()
-
-    def plan(self, observed: Observed, desired: Desired) -> Change | None:
-        return self._plan.plan(observed, desired)
-
-    def way_back(self, observed: Observed) -> Change | None:
-        return self._plan.way_back(observed)
-
-    def stored_way_back(self, payload: t.Mapping[str, t.Any]) -> Change:
-        stable = payload['record']['stable']
-        return Change(self.name, self.service, 'way_back', None, all_to(stable), None, payload)
-
-    def expected(self, observed: Observed, change: Change) -> Observed:
-        return self._plan.expected(observed, change)
-
-    def undo(self, observed: Observed, change: Change) -> Change:
-        state: WeightsState = observed.state
-        before = {server: [one.uweight, one.admin] for server, one in state.servers.items() if server in change.payload['servers']}
-        return Change(self.name, self.service, 'undo', change.after, observed.split or change.after, None,
-                      {'servers': before, 'record': dict(state.record), 'rev': change.payload['record']['rev']})
-
-    def release(self, observed: Observed, rollout: str, force: bool) -> Change | None:
-        return self._plan.release(observed, rollout, force)
 
     async def read(self) -> Observed:
         backends, level = await self._runtime.ask('show backend', 'show cli level')
@@ -114,9 +88,6 @@ class HaproxyWeights:
         return self._plan.observed(state, left, problems)
 
     # ---- writing
-
-    async def prepare(self, change: Change) -> Change:
-        return change
 
     async def apply(self, change: Change) -> Applied:
         state = await self._state()

@@ -24,14 +24,12 @@ from ansible_collections.progressive.delivery.plugins.module_utils._routers.base
     Arm, Change, Claim, Desired, Observed, check_arms_known, check_claim)
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import Codec, Decoded, Objects
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.record import Record, heir, public, recorded, released, way_to
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.weights_fit import to_bp
 from ansible_collections.progressive.delivery.plugins.module_utils._split import Match, Split, all_to
 
 RECORD = 'progressive.delivery/%s'
 """Name of the annotation that holds the record of a service's split: JSON text."""
-
-Record = t.Dict[str, t.Any]
-_PUBLIC = ('stable', 'rollout', 'by', 'since', 'version', 'previous', 'previous_version')
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ class KubePlan:
         after = self._shown(state.objects, writes)
         lease_is_right = self._leased(state.record) == bool(desired.lease_s) and (
             observed.lease_left_s is None if desired.lease_s is None else (observed.lease_left_s or 0) > 0)
-        if not writes and lease_is_right and _public(record) == _public(state.record):
+        if not writes and lease_is_right and public(record) == public(state.record):
             return None
         after_bp = to_bp({arm: weight for arm, weight in self.codec.decode(after).weights.items() if weight > 0})
         return Change(self.name, self.service, 'split', observed.effective, split, observed.token,
@@ -194,49 +192,29 @@ class KubePlan:
     def _shown(objects: Objects, writes: t.Iterable[Write]) -> Objects:
         return {**objects, **{write.key: write.new for write in writes}}
 
-    def _recorded(self, observed: Observed, desired: Desired) -> Record:
-        """The record: claim, version, and where a promotion could be taken back to."""
-        record, owner = t.cast(KubeState, observed.state).record, observed.claim
-        claim = desired.claim if desired.lease_s or desired.keep_claim else None
-        new: Record = {'stable': desired.split.stable}
-        if claim:
-            new.update(rollout=claim.rollout, by=claim.by, since=owner.since if owner and owner.rollout == claim.rollout else claim.since)
-        former = observed.split.stable if observed.split else None
-        if former in (None, desired.split.stable):
-            new['version'] = desired.version or observed.version
-            # What was stable before the last promotion is forgotten when the next rollout begins.
-            if not desired.lease_s and (not claim or (owner and owner.rollout == claim.rollout)):
-                new.update(previous=record.get('previous'), previous_version=record.get('previous_version'))
-        else:
-            new.update(version=desired.version, previous=former, previous_version=desired.previous_version or observed.version)
-        if desired.lease_s:
-            new['ttl'] = desired.lease_s
-        return {key: value for key, value in new.items() if value is not None}
+    @staticmethod
+    def _recorded(observed: Observed, desired: Desired) -> Record:
+        """The record, with the lease that it speaks of."""
+        new = recorded(t.cast(KubeState, observed.state).record, observed, desired)
+        return {**new, 'ttl': desired.lease_s} if desired.lease_s else new
 
     # ---- the way back
 
     def way_back(self, observed: Observed) -> Change | None:
-        if observed.split is None:
+        split, state = observed.split, t.cast(KubeState, observed.state)
+        if split is None:
             return None
-        record, split = t.cast(KubeState, observed.state).record, observed.split
-        mixed = bool(record) and not t.cast(KubeState, observed.state).decoded.uniform
-        if split.partial or observed.lease_left_s is not None or mixed:
-            goal, version = split.stable, observed.version
-        elif record.get('previous') in self.arms:
-            goal, version = record['previous'], record.get('previous_version')
-        elif record.get('rollout'):
-            goal, version = split.stable, observed.version
-        else:
+        mixed = bool(state.record) and not state.decoded.uniform
+        way = way_to(state.record, observed, self.arms, split.partial or mixed)
+        if way is None:
             return None
-        note = ''
+        (goal, version), note = way, ''
         # An arm that could not be counted is taken to be healthy: the way back needs the route and nothing else.
-        if observed.usable.get(goal) == 0:
-            live = {arm: bp for arm, bp in (observed.effective or split).shares.items() if bp and arm != goal and observed.usable.get(arm)}
-            if live:
-                heir = max(live, key=lambda arm: live[arm])
-                note = 'no endpoint of "%s" is ready on %s, so all traffic goes to "%s", which has %d' % (
-                    goal, self.name, heir, observed.usable[heir])
-                goal, version = heir, version if heir == split.stable else None
+        other = heir(goal, (observed.effective or split).shares, observed.usable) if observed.usable.get(goal) == 0 else None
+        if other:
+            note = 'no endpoint of "%s" is ready on %s, so all traffic goes to "%s", which has %d' % (
+                goal, self.name, other, observed.usable[other])
+            goal, version = other, version if other == split.stable else None
         return self._back_to(goal, version, observed, note)
 
     def _back_to(self, goal: str, version: str | None, observed: Observed, note: str = '') -> Change:
@@ -309,10 +287,9 @@ class KubePlan:
         if observed.split.partial:
             raise BadInput('%s on %s is still split (%s) under a lease: take it to 100 %% or back before you release it.' % (
                 self.service, self.name, observed.split))
-        before = t.cast(KubeState, observed.state).record
-        record = {key: value for key, value in _public(before).items() if key not in ('rollout', 'by', 'since')}
+        record = released(t.cast(KubeState, observed.state).record)
         return Change(self.name, self.service, 'release', observed.effective, all_to(observed.split.stable), observed.token, {
-            'split': plain(all_to(observed.split.stable)), 'record': dict(record, rev=before.get('rev', 0) + 1)})
+            'split': plain(all_to(observed.split.stable)), 'record': record})
 
 
 def dumped(record: Record) -> str:
@@ -333,8 +310,3 @@ def parsed(raw: t.Mapping[str, t.Any]) -> Split:
 def changes(write: Write) -> Ops:
     """Returns the JSON patch of a write of an object that stays. It tests nothing: the resourceVersion is tested with it."""
     return diff(content(write.old), content(write.new))
-
-
-def _public(record: Record) -> Record:
-    """What a record says about a split, without what each write and each renewal changes."""
-    return {key: value for key, value in record.items() if key in _PUBLIC and value}

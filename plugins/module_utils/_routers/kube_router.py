@@ -25,11 +25,12 @@ from ansible_collections.progressive.delivery.plugins.module_utils._names import
 from ansible_collections.progressive.delivery.plugins.module_utils._routers import admin, evidence
 from ansible_collections.progressive.delivery.plugins.module_utils._routers import kube_facts as facts
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import (
-    Applied, Arm, Capabilities, Change, Desired, Evidence, Observed)
+    Applied, Arm, Capabilities, Change, Evidence, Observed)
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint, KubeOptions
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import Codec, Decoded, Instances, Objects
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_plan import (
     Facts, KubePlan, KubeState, Record, Write, changes, dumped, parsed)
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.planned import Planned
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.probe import Probe, parse_probe
 from ansible_collections.progressive.delivery.plugins.module_utils._split import Split
 
@@ -41,7 +42,7 @@ _HEARD_S = 3.0
 _NAMED_S = 0.25
 
 
-class KubeRouter:
+class KubeRouter(Planned):
     """Any router of Kubernetes: its kind is what *codec* says."""
 
     def __init__(self, endpoint: Endpoint, service: str, arms: t.Mapping[str, Arm],
@@ -70,24 +71,6 @@ class KubeRouter:
 
     def capabilities(self) -> Capabilities:
         return self._can
-
-    def plan(self, observed: Observed, desired: Desired) -> Change | None:
-        return self._plan.plan(observed, desired)
-
-    def way_back(self, observed: Observed) -> Change | None:
-        return self._plan.way_back(observed)
-
-    def stored_way_back(self, payload: t.Mapping[str, t.Any]) -> Change:
-        return self._plan.stored_way_back(payload)
-
-    def expected(self, observed: Observed, change: Change) -> Observed:
-        return self._plan.expected(observed, change)
-
-    def undo(self, observed: Observed, change: Change) -> Change:
-        return self._plan.undo(observed, change)
-
-    def release(self, observed: Observed, rollout: str, force: bool) -> Change | None:
-        return self._plan.release(observed, rollout, force)
 
     # ---- reading
 
@@ -169,15 +152,14 @@ class KubeRouter:
         """Claims the object and has the way back stored in the cluster, for routers whose data plane keeps no lease; names new arms."""
         if change.kind != 'split' or self._can.native_lease:
             return change
-        leased = bool(change.lease_s)
         objects = await self._unchanged(change)
         former = self._plan.record(objects).get('rollout')
-        if leased:
+        if change.lease_s:
             objects = await self._claimed(objects, change.payload['record'])
         objects = await self._named(objects, parsed(change.payload['split']))
-        if leased:
+        if change.lease_s:
             await self._arm(objects, change, former)
-        return replace(change, token=token(objects), payload={**change.payload, 'armed': leased})
+        return replace(change, token=token(objects))
 
     async def _named(self, objects: Objects, split: Split) -> Objects:
         """Has the arms that the route never had named in it, without a share, for a data plane that hears of them apart from their
@@ -202,8 +184,6 @@ class KubeRouter:
         return await self._back(change)
 
     async def _forward(self, change: Change) -> Applied:
-        if change.kind == 'split' and change.lease_s and not self._can.native_lease and not change.payload.get('armed'):
-            change = await self.prepare(change)
         objects = await self._unchanged(change)
         record, deadline_s = dict(change.payload['record']), None
         former = self._plan.record(objects).get('rollout')

@@ -18,6 +18,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._routers.base
     Arm, Change, Claim, Desired, Observed, check_arms_known, check_claim)
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.map_value import MapValue, NotASplit
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.record import heir
 from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, Match, Split, all_to
 
 
@@ -198,11 +199,11 @@ class MapPlan:
         else:
             return None
         note = ''
-        heir = self._heir(value, goal, observed)
-        if heir:
+        other = self._heir(value, goal, observed)
+        if other:
             note = 'no server of "%s" can take a request on %s, so all traffic goes to "%s", which has %d' % (
-                self._named(goal), self.name, self._named(heir), _usable_of(observed.state.rows, heir))
-            goal, version = heir, facts.get('v') if heir == value.stable else None
+                self._named(goal), self.name, self._named(other), _usable_of(observed.state.rows, other))
+            goal, version = other, facts.get('v') if other == value.stable else None
         back = MapValue(goal).noting(rev=str(value.rev + 1), v=version)
         return self._change('way_back', observed, back, note=note)
 
@@ -213,8 +214,7 @@ class MapPlan:
             return None
         live = dict(value.candidates) if observed.live and value.until_ms else {}
         live[value.stable] = TOTAL - sum(live.values())
-        live = {backend: bp for backend, bp in live.items() if bp and backend != goal and _usable_of(rows, backend)}
-        return max(live, key=lambda backend: live[backend]) if live else None
+        return heir(goal, live, {backend: _usable_of(rows, backend) for backend in live})
 
     def stored_way_back(self, payload: t.Mapping[str, t.Any]) -> Change:
         try:

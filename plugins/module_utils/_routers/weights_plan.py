@@ -22,6 +22,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._haproxy.pars
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import (
     Arm, Change, Claim, Desired, Observed, check_arms_known, check_claim)
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.record import heir, public, recorded, released, way_to
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.weights_fit import fit_weights, to_bp
 from ansible_collections.progressive.delivery.plugins.module_utils._split import Split, all_to, format_share
 
@@ -125,10 +126,10 @@ class WeightsPlan:
             raise Conflict('The backend "%s" of %s also sends traffic to %s, which belongs to no arm of %s: name it in "arms".' % (
                 self.backend, self.name, ', '.join(observed.unknown), self.service))
         settings, after_bp = self._settings(split, observed, desired.ready)
-        record = self._record(observed, desired)
+        record = recorded(observed.state.record, observed, desired)
         maint = [server for server in state.record.get('maint', ()) if settings.get(server, [0, ''])[1] == 'maint']
         record.update({'maint': maint} if maint else {})
-        same = not self._differing(settings, state) and _public(record) == _public(state.record)
+        same = not self._differing(settings, state) and public(record) == public(state.record)
         lease_is_right = observed.lease_left_s is None if desired.lease_s is None else (observed.lease_left_s or 0) > 0
         if same and lease_is_right:
             return None
@@ -187,43 +188,19 @@ class WeightsPlan:
         return [server for server, (weight, admin) in settings.items()
                 if server in state.servers and (state.servers[server].uweight != weight or state.servers[server].admin != admin)]
 
-    def _record(self, observed: Observed, desired: Desired) -> dict[str, t.Any]:
-        record, owner = observed.state.record, observed.claim
-        claim = desired.claim if desired.lease_s or desired.keep_claim else None
-        new: dict[str, t.Any] = {'stable': desired.split.stable}
-        if claim:
-            new.update(rollout=claim.rollout, by=claim.by, since=owner.since if owner and owner.rollout == claim.rollout else claim.since)
-        former = observed.split.stable if observed.split else None
-        if former in (None, desired.split.stable):
-            new['version'] = desired.version or observed.version
-            if not desired.lease_s and (not claim or (owner and owner.rollout == claim.rollout)):
-                new.update(previous=record.get('previous'), previous_version=record.get('previous_version'))
-        else:
-            new.update(version=desired.version, previous=former, previous_version=desired.previous_version or observed.version)
-        return {key: value for key, value in new.items() if value is not None}
-
     # ---- the way back
 
     def way_back(self, observed: Observed) -> Change | None:
-        if observed.split is None:
+        shares = observed.split
+        way = way_to(observed.state.record, observed, self.arms, bool(shares and shares.candidates))
+        if way is None or shares is None:
             return None
-        record, shares = observed.state.record, observed.split
-        if shares.candidates or observed.lease_left_s is not None:
-            goal, version = shares.stable, observed.version
-        elif record.get('previous') in self.arms:
-            goal, version = record['previous'], record.get('previous_version')
-        elif record.get('rollout'):
-            goal, version = shares.stable, observed.version
-        else:
-            return None
-        note = ''
-        if not observed.usable.get(goal):
-            live = {arm: bp for arm, bp in shares.shares.items() if bp and arm != goal and observed.usable.get(arm)}
-            if live:
-                heir = max(live, key=lambda arm: live[arm])
-                note = 'no server of "%s" can take a request on %s, so all traffic goes to "%s", which has %d' % (
-                    goal, self.name, heir, observed.usable[heir])
-                goal, version = heir, version if heir == shares.stable else None
+        (goal, version), note = way, ''
+        other = None if observed.usable.get(goal) else heir(goal, shares.shares, observed.usable)
+        if other:
+            note = 'no server of "%s" can take a request on %s, so all traffic goes to "%s", which has %d' % (
+                goal, self.name, other, observed.usable[other])
+            goal, version = other, version if other == shares.stable else None
         return self._back_to(goal, version, observed, note)
 
     def _back_to(self, goal: str, version: str | None, observed: Observed, note: str) -> Change:
@@ -257,6 +234,16 @@ class WeightsPlan:
         seen = self.observed(replace(state, servers=servers, record=change.payload['record']), change.lease_s)
         return replace(seen, usable=observed.usable)
 
+    def stored_way_back(self, payload: t.Mapping[str, t.Any]) -> Change:
+        stable = payload['record']['stable']
+        return Change(self.name, self.service, 'way_back', None, all_to(stable), None, payload)
+
+    def undo(self, observed: Observed, change: Change) -> Change:
+        state: WeightsState = observed.state
+        before = {server: [one.uweight, one.admin] for server, one in state.servers.items() if server in change.payload['servers']}
+        return Change(self.name, self.service, 'undo', change.after, observed.split or change.after, None,
+                      {'servers': before, 'record': dict(state.record), 'rev': change.payload['record']['rev']})
+
     def release(self, observed: Observed, rollout: str, force: bool) -> Change | None:
         if observed.claim is None:
             return None
@@ -264,10 +251,9 @@ class WeightsPlan:
         if observed.split and observed.split.candidates:
             raise BadInput('%s on %s is still split (%s) under a lease: take it to 100 %% or back before you release it.' % (
                 self.service, self.name, observed.split))
-        record = {k: v for k, v in _public(observed.state.record).items() if k not in ('rollout', 'by', 'since')}
         after = all_to(observed.split.stable) if observed.split else observed.split
         return Change(self.name, self.service, 'release', observed.effective, t.cast(Split, after), observed.token,
-                      {'servers': {}, 'record': dict(record, rev=observed.state.record.get('rev', 0) + 1)})
+                      {'servers': {}, 'record': released(observed.state.record)})
 
 
 def commands(backend: str, settings: t.Mapping[str, t.Sequence[t.Any]], state: WeightsState | None = None) -> list[str]:
@@ -290,9 +276,3 @@ def commands(backend: str, settings: t.Mapping[str, t.Sequence[t.Any]], state: W
 def token(state: WeightsState) -> str:
     """Returns what identifies the weights and states of the backend's servers."""
     return ','.join('%s=%d:%s' % (server, one.uweight, one.admin) for server, one in sorted(state.servers.items()))
-
-
-def _public(record: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """What a record says about a split, without what each write and each renewal changes."""
-    return {key: value for key, value in record.items()
-            if key in ('stable', 'rollout', 'by', 'since', 'version', 'previous', 'previous_version', 'maint') and value}
