@@ -115,9 +115,8 @@ class _Task:
             if changes:
                 self.journal.write('intent', strict=True, service=self.service, requested_bp=desired.split.shares,
                                    lease_s=lease_s, way_back=payloads)
-                if lease_s:
-                    changes = await self._prepare(before, changes)
-                    at = self.clocks.monotonic()
+                changes = await self._prepare(before, changes)
+                at = self.clocks.monotonic()
             after = await self._write(before, changes, lease_s)
             evidence = await self._verify(before, changes, after, verify_s)
         result = self._result(before, changes, after, desired.split)

@@ -130,6 +130,14 @@ def test_the_stored_way_back_works_where_nothing_can_be_read(cluster: KubeApi, o
     assert one.weights() == {'shop-blue': 10000} and one.left_over() == []
 
 
+def test_an_arm_that_the_route_never_had_is_named_before_all_traffic_goes_there(one: KubeShop) -> None:
+    before = one.object()['metadata']['generation']
+    one.do(split={'green': '100%'})
+    assert one.object()['metadata']['generation'] == before + 2, 'named without a share, then given all of it'
+    one.do(split={'blue': '100%'})
+    assert one.object()['metadata']['generation'] == before + 3, 'it has the name already'
+
+
 # ---- two owners
 
 def test_a_change_of_somebody_else_between_plan_and_write_is_not_overwritten(one: KubeShop) -> None:

@@ -195,7 +195,7 @@ class Router(t.Protocol):
         """
 
     async def prepare(self, change: Change) -> Change:
-        """Does what takes time before a leased split is written and moves no traffic; returns the change to apply.
+        """Does what takes time before a split is written and moves no traffic; returns the change to apply.
 
         Every endpoint is prepared before the first is written: the lease of a fast one must not run out while a slow one begins.
         """
