@@ -11,7 +11,7 @@ import json
 import pytest
 from hypothesis import given, strategies as st
 
-from ansible_collections.progressive.delivery.plugins.module_utils._ab_counts import Look, advance, since
+from ansible_collections.progressive.delivery.plugins.module_utils._ab_counts import Look, advance, prometheus_window, since
 from ansible_collections.progressive.delivery.plugins.module_utils._ab_design import read_design
 from ansible_collections.progressive.delivery.plugins.module_utils._ab_judge import first_state, judge
 from ansible_collections.progressive.delivery.plugins.module_utils._ab_record import read_test
@@ -220,3 +220,9 @@ def test_the_journal_tells_where_a_test_is():
     later = read_test([opened, started, looked, silent])
     assert (later.last['verdict'], later.looked_at) == ('winner', 1.7), 'a verdict stands, whatever could not be counted since'
     assert read_test([opened, started, silent]).last['verdict'] == 'no_data'
+
+
+@given(st.floats(1.0, 8 * 86400.0))
+def test_a_window_never_begins_before_the_test(seconds):
+    minutes, rest = prometheus_window(seconds).rstrip('s').split('m')
+    assert seconds - 1 < int(minutes) * 60 + int(rest) <= seconds and int(rest) < 60
