@@ -52,7 +52,7 @@ install-check: venv-dev ## build the collection, install it elsewhere, use it fr
 importer: venv-dev ## galaxy-importer
 	@$(STEP) $@ scripts/in-copy scripts/importer
 
-sanity: venv-dev ## ansible-test sanity and units, with each core that the machine has a Python for
+sanity: venv-dev ## ansible-test sanity with each core that the machine has a Python for, units with the newest
 	@$(STEP) $@ scripts/sanity
 
 molecule: venv-dev lab-setup ## scenarios on HAProxy processes, on containers and in a cluster (the one that runs, else one for them)

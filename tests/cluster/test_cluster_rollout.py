@@ -24,6 +24,7 @@ from cluster_lab import Cluster
 from e2e_lab import ROOT, Lab
 from haproxy_lab import get, wait_for
 
+RATE = '150'
 PLANES = {'httproute': 'traefik', 'virtualservice': 'istio', 'ingress': 'traefik'}
 
 
@@ -39,12 +40,6 @@ def lab():
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def rollout(lab, candidate, rate='150'):
-    done = lab.run(*lab.command('run', '--fresh', '--rate', rate, '--duration', '400', '--', *lab.playbook(
-        'rollout.yml', '-e', 'delivery_version=5.1', '-e', 'lab_candidate=%s' % candidate)), timeout=600)
-    return done, json.loads((lab.dir / 'result.json').read_text())
-
-
 def versions(lab, count=40):
     """The versions that answer at each router now."""
     cluster, port = Cluster(), int(lab.env['LAB_PORT'])
@@ -56,7 +51,7 @@ def versions(lab, count=40):
 
 
 def test_a_good_version_takes_over_everywhere_and_no_request_is_lost(lab):
-    done, result = rollout(lab, 'none')
+    done, result = lab.rollout('none', rate=RATE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (result['outcome'], result['failed']) == ('promoted', 0)
     assert all(len(stage['configured_bp']) == 2 or stage['arm'] == 'green' for stage in result['stages'] if stage['configured_bp'])
@@ -68,7 +63,7 @@ def test_a_good_version_takes_over_everywhere_and_no_request_is_lost(lab):
 
 @pytest.mark.parametrize('candidate', ['errors', 'crash'])
 def test_a_bad_version_is_taken_out_everywhere_and_hurts_nobody_else(lab, candidate):
-    done, result = rollout(lab, candidate)
+    done, result = lab.rollout(candidate, rate=RATE)
     assert done.returncode != 0
     assert (result['outcome'], result['failed_stable']) == ('rolled_back', 0), done.stdout
     assert set.union(*versions(lab).values()) == {'5.0'}

@@ -52,10 +52,10 @@ class Lab:
         """Runs a playbook against the lab as it is."""
         return self.run(*self.playbook(name, *extra))
 
-    def rollout(self, candidate: str, *extra: str) -> tuple[subprocess.CompletedProcess[str], dict]:
+    def rollout(self, candidate: str, *extra: str, rate: str = '400') -> tuple[subprocess.CompletedProcess[str], dict]:
         """What `make rollout` does, and its result.json."""
-        done = self.run(*self.command('run', '--fresh', '--', *self.playbook(
-            'rollout.yml', '-e', 'delivery_version=5.1', '-e', 'lab_candidate=%s' % candidate, *extra)))
+        done = self.run(*self.command('run', '--fresh', '--rate', rate, '--duration', '400', '--', *self.playbook(
+            'rollout.yml', '-e', 'delivery_version=5.1', '-e', 'lab_candidate=%s' % candidate, *extra)), timeout=600)
         return done, json.loads((self.dir / 'result.json').read_text())
 
     def map_value(self) -> str:
