@@ -208,12 +208,17 @@ def build() -> None:
         ours = not _running()
         if ours:
             _down(home)
+        needed = {'hyperkube', 'etcd', 'traefik', 'kind'}
         try:
-            programs.build(['hyperkube', 'etcd', 'traefik', 'kind'])
-            _use(_docker(home) if ours else facts.load().docker_host)
-            subprocess.run([str(APT), 'zstd'], check=True)
+            try:
+                _use(_docker(home) if ours else facts.load().docker_host)
+                subprocess.run([str(APT), 'zstd'], check=True)
+                if images.built_here(images.python()):
+                    # No registry answers, so the rest is needed too: at once, since what Go compiles for one serves the others.
+                    needed.update(images.NODE_PROGRAMS, images.PLANE_PROGRAMS)
+            finally:
+                programs.build([name for name in programs.PROGRAMS if name in needed])
             images.node()
-            images.python()
             images.planes()
         finally:
             if ours:

@@ -47,7 +47,7 @@ def node() -> tuple[Path, bool]:
             if _run([str(IMAGES / 'node'), str(built), directory, str(definitions.node_files())], NODE_IMAGE=NODE_IMAGE, **pins):
                 raise LabError('The image of a Kubernetes node could not be built; what went wrong is above.')
     archive = _kept(pulled, pull, built, build, 'a Kubernetes node')
-    return archive, archive == built
+    return archive, built_here(archive)
 
 
 def python() -> Path:
@@ -79,6 +79,11 @@ def planes() -> Path:
             if _run([str(IMAGES / 'planes'), str(built), directory]):
                 raise LabError('The images of the data planes could not be built; what went wrong is above.')
     return _kept(pulled, pull, built, build, 'the data planes')
+
+
+def built_here(archive: Path) -> bool:
+    """Whether *archive* was built, and not taken from a registry."""
+    return '-built-' in archive.name
 
 
 def service() -> str:

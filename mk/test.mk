@@ -4,12 +4,12 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 TESTS ?=
 
-.PHONY: test test-packages lint yamllint flake8 shellcheck ansible-lint changelog docs unit integration newest e2e sanity install-check importer molecule bench
+.PHONY: test test-packages lint yamllint flake8 shellcheck ansible-lint changelog docs unit integration system newest e2e sanity install-check importer molecule bench
 .NOTPARALLEL: test lint
 
 test: export CLUSTER_BUILDS := no
 test: export MOLECULE_CLUSTER := no
-test: test-packages lint unit install-check importer sanity molecule integration e2e ## run every check but those of a cluster (test-kubernetes)
+test: test-packages lint unit install-check importer sanity molecule system ## run every check but those of a cluster (test-kubernetes)
 
 test-packages: venv-dev
 	@scripts/apt git haproxy prometheus prometheus-alertmanager prometheus-node-exporter rsyslog
@@ -39,6 +39,10 @@ unit: venv-dev ## tests of the pure parts (TESTS='-k name' for some)
 
 integration: venv-dev lab-setup ## tests against real HAProxy and Prometheus
 	@$(STEP) $@ $(PYTEST) tests/integration $(TESTS)
+
+# The whole rollouts are one group, hence one after the other, and wait a lot; all else is done beside them.
+system: venv-dev lab-setup ## integration and e2e at once, in two thirds of the time
+	@$(STEP) $@ $(PYTEST) tests/e2e tests/chaos tests/integration $(TESTS)
 
 newest: venv-dev lab-setup ## signals, playbooks and rollouts once more, with the newest core
 	@$(STEP) $@ scripts/newest $(TESTS)
