@@ -2,12 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Alerts of a real Prometheus while a bad candidate gets traffic and after it was taken out."""
+"""Alerts of a real Prometheus, and what Alertmanager tells of them, while a bad candidate gets traffic and after it was taken out."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +49,26 @@ def test_a_bad_candidate_is_told_of_once_and_it_is_over_after_the_way_back(lab, 
     (info, _one), = lab.ask('delivery_rollout_info')
     assert info['rollout'] in rolled_back['journal'] and info['version'] == '5.1'
     assert {labels['arm']: value for labels, value in lab.ask('delivery_rollout_share_ratio{kind="configured"}')}['blue'] == 1
+
+
+@pytest.mark.skipif(not shutil.which('prometheus-alertmanager'), reason='Alertmanager is not installed')
+def test_it_pages_once_and_the_page_is_over_by_itself(lab, rolled_back):
+    def told(receiver, name):
+        """What *receiver* was told of an alert, in order: whether it fires, since when, and the group that makes one page of it."""
+        path = lab.dir / 'pages.jsonl'
+        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        # Another alert of the group, on a machine with too much to do, has the whole page told again: that is the same page.
+        return list(dict.fromkeys((alert['status'], alert['startsAt'], one['groupKey']) for one in lines if one['to'] == receiver
+                                  for alert in one['alerts'] if alert['labels']['alertname'] == name))
+
+    wait_for(lambda: told('page', 'DeliveryErrorRateHigh')[1:], 'the end of the page', 60)
+    wait_for(lambda: told('chat', 'DeliveryRolledBack')[1:], 'the end of what the chat is told', 60)
+    for receiver, alert in (('page', 'DeliveryErrorRateHigh'), ('chat', 'DeliveryRolledBack')):
+        (began, since, group), (ended, *same) = told(receiver, alert)
+        assert (began, ended, same) == ('firing', 'resolved', [since, group])
+        assert Path(rolled_back['journal']).stem in group and 'service="shop"' in group
+    # Each severity goes its own way.
+    assert told('chat', 'DeliveryErrorRateHigh') == told('page', 'DeliveryRolledBack') == []
 
 
 def test_the_labs_rules_are_those_of_the_role(lab):
