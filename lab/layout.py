@@ -52,7 +52,7 @@ class Layout:
 
     @property
     def ports(self) -> dict[str, int]:
-        return {'frontend': self.port, 'statistics': self.port + 1, 'prometheus': self.port + 2, 'node': self.port + 3}
+        return {name: self.port + n for n, name in enumerate(('frontend', 'statistics', 'prometheus', 'node', 'alertmanager', 'pager'))}
 
     @property
     def arms(self) -> dict[str, dict[str, int]]:
@@ -100,6 +100,11 @@ class Layout:
     def textfile(self) -> Path:
         """delivery_textfile_dir of the inventory: the metrics of the rollout."""
         return self.dir / 'textfile'
+
+    @property
+    def pages(self) -> Path:
+        """What Alertmanager has told somebody, a line each."""
+        return self.dir / 'pages.jsonl'
 
     @property
     def attack(self) -> Path:

@@ -44,9 +44,9 @@ def up(lab: Layout, version: str, lifetime: float) -> None:
     haproxy = _haproxy() if 'haproxy' in lab.routers else None
     kube.edges(lab)
     down(lab)
-    for leftover in (lab.run, lab.logs, lab.received, lab.state, lab.textfile, lab.dir / 'prometheus'):
+    for leftover in (lab.run, lab.logs, lab.received, lab.state, lab.textfile, lab.dir / 'prometheus', lab.dir / 'alertmanager'):
         shutil.rmtree(leftover, ignore_errors=True)
-    for file in (lab.attack, lab.result):
+    for file in (lab.attack, lab.result, lab.pages):
         file.unlink(missing_ok=True)
     for directory in (lab.run, lab.logs, lab.received, lab.state, lab.textfile):
         directory.mkdir(parents=True)
@@ -267,9 +267,24 @@ def _start_prometheus(lab: Layout) -> None:
         _process(lab, 'node-exporter').start([
             exporter, '--collector.disable-defaults', '--collector.textfile', '--collector.textfile.directory=%s' % lab.textfile,
             '--web.listen-address=127.0.0.1:%d' % lab.ports['node'], '--log.level=warn'])
+    alertmanager = _start_alertmanager(lab)
     config = lab.dir / 'prometheus.yml'
-    config.write_text(_render(lab, 'prometheus.yml.j2', textfile=lab.textfile if exporter else None))
+    config.write_text(_render(lab, 'prometheus.yml.j2', textfile=lab.textfile if exporter else None, alertmanager=alertmanager))
     (lab.dir / 'rules.yml').write_text(monitoring.rules_text(lab))
     _process(lab, 'prometheus').start([
         binary, '--config.file=%s' % config, '--storage.tsdb.path=%s' % (lab.dir / 'prometheus'), '--storage.tsdb.retention.time=2h',
         '--web.listen-address=127.0.0.1:%d' % lab.ports['prometheus'], '--log.level=warn'])
+
+
+def _start_alertmanager(lab: Layout) -> bool:
+    """Starts it and the one that it tells; False where it is not installed."""
+    binary = shutil.which('prometheus-alertmanager') or shutil.which('alertmanager')
+    if binary:
+        config = lab.dir / 'alertmanager.yml'
+        config.write_text(monitoring.alertmanager_text(lab))
+        _process(lab, 'pager').start([sys.executable, HERE / 'pager.py', '--port', lab.ports['pager'], '--file', lab.pages])
+        # Without an address for its peers it keeps to itself.
+        _process(lab, 'alertmanager').start([
+            binary, '--config.file=%s' % config, '--storage.path=%s' % (lab.dir / 'alertmanager'), '--cluster.listen-address=',
+            '--web.listen-address=127.0.0.1:%d' % lab.ports['alertmanager'], '--log.level=warn'])
+    return bool(binary)

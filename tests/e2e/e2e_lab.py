@@ -11,9 +11,14 @@ import os
 import socket
 import subprocess
 import sys
+import urllib.parse
+import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / 'lab'))
+
+import load
 
 
 def free_base() -> int:
@@ -65,3 +70,20 @@ class Lab:
             talk.sendall(b'show map %s\n' % str(self.dir / 'delivery.map').encode())
             data = b''.join(iter(lambda: talk.recv(65536), b''))
         return data.decode().split(' shop ')[1].split()[0]
+
+    def hits(self) -> list[load.Hit]:
+        """Each request of the last load, as the load generator saw it."""
+        return load.read_hits(load.built_vegeta(), self.dir / 'load.bin')
+
+    def ask(self, query: str) -> list[tuple[dict[str, str], float]]:
+        """[(labels, value)] of an instant query to Prometheus."""
+        return [(one['metric'], float(one['value'][1])) for one in self._query(query)]
+
+    def history(self, selector: str) -> list[tuple[dict[str, str], list[tuple[float, float]]]]:
+        """[(labels, [(time, value)])] of all that Prometheus has of *selector*."""
+        return [(one['metric'], [(at, float(value)) for at, value in one['values']]) for one in self._query(selector + '[15m]')]
+
+    def _query(self, query: str) -> list[dict]:
+        url = 'http://127.0.0.1:%d/api/v1/query?%s' % (int(self.env['LAB_PORT']) + 2, urllib.parse.urlencode({'query': query}))
+        with urllib.request.urlopen(url, timeout=10) as reply:
+            return json.load(reply)['data']['result']

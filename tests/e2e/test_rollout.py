@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -19,10 +20,13 @@ from pathlib import Path
 import pytest
 
 from e2e_lab import ROOT
+from haproxy_lab import wait_for
 
 pytestmark = pytest.mark.xdist_group('e2e')
 
 STAGES = [(500, 'canary'), (2000, 'canary'), (5000, 'green'), (10000, 'green')]
+WINDOW_S = 10.0
+"""The window of the rates that the lab's Prometheus records."""
 
 
 def recap(done) -> dict[str, int]:
@@ -59,6 +63,23 @@ def test_a_good_version_takes_over_and_no_request_is_lost(promoted):
     for stage in result['stages']:
         assert stage['configured_bp'] == stage['requested_bp']
         assert off_by(stage['observed_bp'], stage['requested_bp'], stage['requests']) < 3
+
+
+@pytest.mark.skipif(not shutil.which('prometheus'), reason='Prometheus is not installed')
+def test_what_prometheus_recorded_is_what_the_load_generator_counted(lab, promoted):
+    _done, result = promoted
+    counted = 'haproxy_backend_http_responses_total{proxy=~"blue|green|canary"}'
+    wait_for(lambda: lab.ask('sum(%s)' % counted)[0][1] == pytest.approx(result['requests'], rel=0.01), 'the last requests', 15)
+    hits = lab.hits()
+    last, scraped = max(hit.sent for hit in hits), min(values[0][0] for _labels, values in lab.history(counted))
+    begins = [scraped, *(min(hit.done for hit in hits if hit.arm == arm) for arm in {hit.arm for hit in hits})]
+    (_labels, rates), = lab.history('service:delivery_requests:rate{service="shop"}')
+    # Prometheus guesses what lies between the edge of a window and the samples next to it, but never more than a counter has: a rate is
+    # exact only where no counter begins in the window or in the second before it. What remains is that scrapes come early or late.
+    steady = [(at, rate) for at, rate in rates if at < last and not any(at - WINDOW_S - 1 < begin <= at for begin in begins)]
+    assert len(steady) >= 4, 'too short a rollout to say'
+    sent = sum(sum(at - WINDOW_S < hit.done <= at for hit in hits) / WINDOW_S for at, _rate in steady)
+    assert sum(rate for _at, rate in steady) == pytest.approx(sent, rel=0.01)
 
 
 def test_the_summary_tells_all_of_it(promoted):

@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from haproxy_lab import wait_for
+from receivers import Http
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -122,14 +123,21 @@ def test_a_wrong_limit_or_query_stops_before_the_first_change(host):
         assert not list(host.rules.iterdir())
 
 
-def test_routes_of_alertmanager_and_a_silence(host):
-    if not shutil.which('amtool'):
-        pytest.skip('Alertmanager is not installed: run scripts/apt prometheus-alertmanager')
-    config = host.dir / 'alertmanager.yml'
-    url = 'http://127.0.0.1:%d' % host.port
+@pytest.fixture
+def told():
+    receiver = Http()
+    yield receiver
+    receiver.close()
+
+
+@pytest.mark.skipif(not shutil.which('amtool'), reason='Alertmanager is not installed: run scripts/apt prometheus-alertmanager')
+def test_routes_inhibitions_and_silences_of_an_alertmanager(host, told):
+    config, url = host.dir / 'alertmanager.yml', 'http://127.0.0.1:%d' % host.port
     status, said = host.play(
         monitoring_prometheus=False, monitoring_alertmanager=True, monitoring_alertmanager_config=str(config),
-        monitoring_alertmanager_receivers=[{'name': 'all'}, {'name': 'duty "night"'}, {'name': 'shop'}],
+        monitoring_alertmanager_wait='1s', monitoring_alertmanager_interval='1s', monitoring_alertmanager_receivers=[
+            {'name': name, 'webhook_configs': [{'url': told.url(path)}]} for name, path in (
+                ('all', 'all'), ('duty "night"', 'duty'), ('shop', 'shop'))],
         monitoring_alertmanager_severities={'critical': 'duty "night"'}, monitoring_alertmanager_services={'shop': 'shop'})
     assert status == 0, said
     for labels, receiver in ((['service=shop', 'severity=critical'], 'shop'), (['service=other', 'severity=critical'], 'duty "night"'),
@@ -137,24 +145,50 @@ def test_routes_of_alertmanager_and_a_silence(host):
         found = subprocess.run(['amtool', 'config', 'routes', 'test', '--config.file=%s' % config, *labels], capture_output=True, text=True,
                                check=True)
         assert found.stdout.strip() == receiver
+
+    def fire(*alerts):
+        """Alerts as Prometheus would send them: (name, severity, service)."""
+        body = json.dumps([{'labels': dict(zip(('alertname', 'severity', 'service'), alert))} for alert in alerts]).encode()
+        request = urllib.request.Request(url + '/api/v2/alerts', body, {'Content-Type': 'application/json'})
+        urllib.request.urlopen(request, timeout=10).close()
+
+    def heard(receiver):
+        return {(alert['labels']['alertname'], alert['labels']['service']) for path, _kind, page in told.received if path == '/' + receiver
+                for alert in page['alerts']}
+
+    def quiet_by(why):
+        there = answers(url + '/api/v2/alerts')
+        return {(one['labels']['alertname'], one['labels']['service']): one['status'][why] for one in there if one['status'][why]}
+
+    play, step = host.dir / 'silence.yml', {'name': 'progressive.delivery.monitoring', 'tasks_from': 'silence'}
+    play.write_text(json.dumps([{'hosts': 'localhost', 'gather_facts': False, 'tasks': [{'ansible.builtin.include_role': step}]}]))
     log = open(host.dir / 'log', 'wb')
     process = subprocess.Popen(['prometheus-alertmanager', '--config.file=%s' % config, '--storage.path=%s' % (host.dir / 'data'),
                                 '--web.listen-address=127.0.0.1:%d' % host.port, '--cluster.listen-address='], stdout=log, stderr=log)
-    play = host.dir / 'silence.yml'
-    step = {'ansible.builtin.include_role': {'name': 'progressive.delivery.monitoring', 'tasks_from': 'silence'}}
-    play.write_text(json.dumps([{'hosts': 'localhost', 'gather_facts': False, 'tasks': [
-        {**step, 'vars': {'monitoring_silence_s': 600}},
-        {'ansible.builtin.uri': {'url': url + '/api/v2/silences'}, 'register': 'seen'},
-        {'ansible.builtin.copy': {'content': '{{ seen.json | to_json }}', 'dest': str(host.dir / 'silences.json')}},
-        {**step, 'vars': {'monitoring_silence_state': 'absent'}}]}]))
     try:
         wait_for(lambda: answers(url + '/-/ready'), 'Alertmanager', 30)
-        status, said = host.play(play, monitoring_alertmanager_url=url, delivery_by='me')
+        # What is critical of a service says the slow answers as well, those of another service are told.
+        fire(('DeliveryErrorRateHigh', 'critical', 'other'), ('DeliveryLatencyHigh', 'warning', 'other'),
+             ('DeliveryRolledBack', 'warning', 'other'), ('DeliveryLatencyHigh', 'warning', 'third'))
+        wait_for(lambda: heard('duty') == {('DeliveryErrorRateHigh', 'other')}, 'the page', 30)
+        loud = {('DeliveryRolledBack', 'other'), ('DeliveryLatencyHigh', 'third')}
+        wait_for(lambda: heard('all') >= loud, 'warnings', 30)
+        assert heard('all') == loud and list(quiet_by('inhibitedBy')) == [('DeliveryLatencyHigh', 'other')]
+        # A planned step of shop is silent, and the alert that goes on is told when the silence ends.
+        status, said = host.play(play, monitoring_alertmanager_url=url, delivery_by='me', monitoring_silence_s=600)
         assert status == 0, said
-        silence, = json.loads((host.dir / 'silences.json').read_text())
+        silence, = answers(url + '/api/v2/silences')
         assert (silence['createdBy'], silence['matchers'][0]['name'], silence['matchers'][0]['value']) == ('me', 'service', 'shop')
-        assert [one['status']['state'] for one in answers(url + '/api/v2/silences')] == ['expired']
+        fire(('DeliveryErrorRateHigh', 'critical', 'shop'), ('DeliveryErrorRateHigh', 'critical', 'fourth'))
+        wait_for(lambda: ('DeliveryErrorRateHigh', 'fourth') in heard('duty'), 'the other page', 30)
+        assert quiet_by('silencedBy') == {('DeliveryErrorRateHigh', 'shop'): [silence['id']]} and not heard('shop')
+        status, said = host.play(play, monitoring_alertmanager_url=url, monitoring_silence_state='absent',
+                                 monitoring_silence_id=silence['id'])
+        assert status == 0 and [one['status']['state'] for one in answers(url + '/api/v2/silences')] == ['expired'], said
+        wait_for(lambda: heard('shop'), 'the page after the silence', 30)
     finally:
         process.terminate()
         process.wait(20)
         log.close()
+    status, said = host.play(play, monitoring_alertmanager_url=url, delivery_by='me')
+    assert status != 0 and 'Alertmanager at %s did not take the silence: ' % url in said and 'refused' in said, said

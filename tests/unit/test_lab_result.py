@@ -213,7 +213,7 @@ def test_two_labs_share_neither_port_nor_path():
     labs = [Layout.from_environment({'LAB_DIR': '/tmp/lab-%d' % n, 'LAB_PORT': str(port)}) for n, port in enumerate((18000, 18040))]
     ports = [set(lab.ports.values()) | {port for arm in lab.arms.values() for port in arm.values()} for lab in labs]
     assert not ports[0] & ports[1]
-    assert len(ports[0]) == 10
+    assert len(ports[0]) == 12
     assert labs[0].socket != labs[1].socket
 
 
