@@ -38,8 +38,9 @@ class Pod:
         authority.write_bytes(base64.b64decode(cluster['certificate-authority-data']))
         command = spec['containers'][0]['command']
         assert command[0] == 'python3'
+        self.access = [api.server, str(token), str(authority)]
         with open(self.log, 'wb') as log:
-            self.process = subprocess.Popen([sys.executable, *command[1:], api.server, str(token), str(authority)],
+            self.process = subprocess.Popen([sys.executable, *command[1:], *self.access],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={}, cwd='/')
 
     def said(self) -> str:

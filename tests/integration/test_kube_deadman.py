@@ -20,6 +20,7 @@ import urllib.request
 import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Conflict, Expired, Refused
 from ansible_collections.progressive.delivery.plugins.module_utils._kube import client, deadman
+from ansible_collections.progressive.delivery.plugins.module_utils._kube import deadman_script as script
 from ansible_collections.progressive.delivery.plugins.module_utils._kube.deadman import DeadmanSpec
 from ansible_collections.progressive.delivery.plugins.module_utils._kube.objects import Ref
 from deadman_lab import Jobs
@@ -257,6 +258,50 @@ def test_a_way_back_that_is_refused_is_tried_until_it_is_not(bed: Bed) -> None:
     assert bed.share() == 20
     bed.cluster.request('PATCH', role.path, {'rules': rules}, 'application/merge-patch+json')
     wait_for(lambda: bed.share() == 0, 'the way back', 20)
+
+
+def unpermitted(bed: Bed) -> None:
+    """Has the lease run out, its Job in the middle of trying to return the traffic, which it may not."""
+    bed.arm()
+    role = bed.spec().names.ref('Role')
+    rules = bed.cluster.request('GET', role.path)['rules']
+    bed.cluster.request('PATCH', role.path, {'rules': [one for one in rules if one['resources'] == ['leases']]},
+                        'application/merge-patch+json')
+    wait_for(lambda: 'cannot get resource' in bed.note('note'), 'the job to say so', 20)
+
+
+def test_the_job_of_a_former_lease_proves_nothing_for_the_next_one(bed: Bed) -> None:
+    unpermitted(bed)
+    former = bed.jobs.last.process
+    # Nobody runs the new Job; the former one is still there, as a pod is for a while when its Job is deleted.
+    with pytest.raises(Refused, match='not ready within 3 s.*has no pod'):
+        asyncio.run(deadman.arm(bed.api, bed.spec(ready_s=3, lease_s=30)))
+    assert bed.share() == 20 and bed.objects() == []
+    assert former.wait(10) == 0, 'it knows that it is not in charge any more'
+
+
+def test_the_job_of_a_former_lease_writes_nothing_on_the_next_one(bed: Bed) -> None:
+    bed.arm()
+    former = bed.jobs.last
+    former.stop()
+    spec = bed.spec(lease_s=30)
+
+    class Late(script.Api):
+        """Its way back is sent; before it can note that, the lease is armed again."""
+
+        def request(self, method: str, path: str, *rest: t.Any) -> t.Any:
+            answer = super().request(method, path, *rest)
+            if method == 'PATCH' and path == bed.route.path:
+                bed.arm(spec)
+            return answer
+
+    lease = bed.lease()
+    script.Holder(Late(*former.access), spec.names.ref('Lease').path, lease['metadata']['annotations'][script.CHARGE],
+                  script.now_s, time.sleep).hold()
+    assert bed.share() == 0 and bed.jobs.last is not former
+    assert (bed.note('state'), bed.note('note')) == ('armed', '')
+    assert asyncio.run(deadman.renew(bed.api, spec.names, 30)) > 20
+    assert bed.jobs.last.process.poll() is None
 
 
 def test_the_next_stage_has_another_way_back(bed: Bed) -> None:

@@ -30,7 +30,7 @@ def spec(**more: t.Any) -> plan.DeadmanSpec:
 
 
 def objects(**more: t.Any) -> dict[str, t.Any]:
-    return plan.manifests(spec(**more), plan.micro_time(1000.5), 'boot 1.0', 14.2)
+    return plan.manifests(spec(**more), 'charge', plan.micro_time(1000.5), 'boot 1.0', 14.2)
 
 
 def test_permissions_are_named_objects_only() -> None:
@@ -75,7 +75,7 @@ def test_the_program_needs_the_standard_library_only() -> None:
     modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name.split('.')[0] for name in modules} <= set(sys.stdlib_module_names)
-    assert command[4:] == [spec().names.ref('Lease').path, spec().names.job]
+    assert command[4:] == [spec().names.ref('Lease').path, 'charge']
 
 
 @given(st.from_regex(r'[A-Za-z0-9_.:][A-Za-z0-9_.:-]{0,126}', fullmatch=True), st.text(min_size=1))
@@ -124,7 +124,7 @@ class Server:
     def __init__(self) -> None:
         self.now = 100.0
         self.lease: t.Any = {
-            'metadata': {'resourceVersion': '1', 'annotations': dict(objects()['Lease']['metadata']['annotations'], **{script.JOB: 'job'})},
+            'metadata': {'resourceVersion': '1', 'annotations': dict(objects()['Lease']['metadata']['annotations'])},
             'spec': {'holderIdentity': 'r1', 'renewTime': 't0', 'leaseDurationSeconds': 10}}
         self.route: t.Any = {'metadata': {'annotations': {'progressive.delivery/shop': 'id=r1,by=me'}}}
         self.sent: list[tuple[float, str]] = []
@@ -162,11 +162,7 @@ class Server:
             if self.lease is None:
                 return 404, {}
             if method == 'PATCH':
-                version = self.lease['metadata']['resourceVersion']
-                if body['metadata'].get('resourceVersion', version) != version:
-                    return 409, {}
-                self.lease['metadata']['annotations'].update(body['metadata']['annotations'])
-                self.touch()
+                return self.patch(body)
             return 200, json.loads(json.dumps(self.lease))
         if method == 'GET':
             return (200, self.route) if self.route else (404, {})
@@ -180,8 +176,24 @@ class Server:
             return answer
         return 200, {}
 
+    def patch(self, body: t.Any) -> tuple[int, t.Any]:
+        """A merge patch that asks for the version, or a JSON patch of annotations."""
+        notes = self.lease['metadata']['annotations']
+        if isinstance(body, dict):
+            if body['metadata']['resourceVersion'] != self.lease['metadata']['resourceVersion']:
+                return 409, {}
+            notes.update(body['metadata']['annotations'])
+        else:
+            for one in body:
+                name = one['path'].rpartition('/')[2].replace('~1', '/')
+                if one['op'] == 'test' and notes.get(name) != one['value']:
+                    return 422, {'message': 'testing path %s: test failed' % one['path']}
+                notes[name] = one['value']
+        self.touch()
+        return 200, json.loads(json.dumps(self.lease))
+
     def hold(self) -> int:
-        return script.Holder(self, LEASE, 'job', self.clock, self.pass_).hold()
+        return script.Holder(self, LEASE, 'charge', self.clock, self.pass_).hold()
 
     def annotate(self, name: str, value: str) -> None:
         self.lease['metadata']['annotations'][name] = value
@@ -223,7 +235,7 @@ def test_a_renewal_that_it_did_not_hear_of_wins_over_the_expiry() -> None:
     inner = server.request
 
     def between(method: str, path: str, body: t.Any = None, content_type: str | None = None) -> tuple[int, t.Any]:
-        if body and body.get('metadata', {}).get('annotations', {}).get(script.STATE) == script.EXPIRED and server.now < 112:
+        if isinstance(body, dict) and script.EXPIRED in body.get('metadata', {}).get('annotations', {}).values() and server.now < 112:
             server.renew()
         return inner(method, path, body, content_type)
 
@@ -242,7 +254,7 @@ def test_it_ends_when_nothing_is_held(state: str) -> None:
 
 def test_it_ends_when_another_job_is_in_charge() -> None:
     server = Server()
-    server.at = [(103.0, lambda: server.annotate(script.JOB, 'new'))]
+    server.at = [(103.0, lambda: server.annotate(script.CHARGE, 'new'))]
     assert server.hold() == 0 and not server.sent
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import time
 import typing as t
 
@@ -72,15 +73,15 @@ async def arm(api: Api, spec: DeadmanSpec) -> None:
 
 async def _again(api: Api, spec: DeadmanSpec, lease: Obj) -> None:
     """Gives the running Job the way back of *spec*. Where it cannot send that one, the former stays."""
-    wanted, former = plan.way_back(spec), plan.note(lease, script.WAY_BACK)
-    if wanted == former and plan.note(lease, script.PROVEN) == script.digest(spec.rollout, wanted):
+    wanted, former, charge = plan.way_back(spec), plan.note(lease, script.WAY_BACK), plan.note(lease, script.CHARGE)
+    if wanted == former and plan.note(lease, script.PROVEN) == script.digest(charge, spec.rollout, wanted):
         return
     ref, role = spec.names.ref('Lease'), spec.names.ref('Role')
     if ((await api.get(role)) or {}).get('rules') != plan.rules(spec):
         await api.patch(role, [{'op': 'add', 'path': '/rules', 'value': plan.rules(spec)}])
     await api.patch(ref, _same(lease) + _renewal(api, spec.lease_s + _AGAIN_S) + [_annotate(script.WAY_BACK, wanted)])
     try:
-        await _proven(api, spec, _AGAIN_S)
+        await _proven(api, spec, charge, _AGAIN_S)
     except BaseException:
         with contextlib.suppress(DeliveryError):
             await api.patch(ref, [{'op': 'test', 'path': '/spec/holderIdentity', 'value': spec.rollout},
@@ -89,14 +90,13 @@ async def _again(api: Api, spec: DeadmanSpec, lease: Obj) -> None:
 
 
 async def _anew(api: Api, spec: DeadmanSpec, lease: Obj | None) -> None:
-    names = spec.names
+    names, charge = spec.names, secrets.token_hex(8)
     before = plan.note(lease, script.JOB)
-    objects = plan.manifests(spec, plan.micro_time(api.now()), _renewed(), spec.ready_s + spec.lease_s)
+    objects = plan.manifests(spec, charge, plan.micro_time(api.now()), _renewed(), spec.ready_s + spec.lease_s)
     try:
         for job in sorted({before, names.job} - {''}):
             await _gone(api, Ref('batch', 'v1', 'jobs', names.namespace, job), spec.ready_s)
-        for kind in ('ServiceAccount', 'Role', 'RoleBinding'):
-            await _make(api, names.ref(kind), objects[kind], {'Role': ('rules',), 'RoleBinding': ('subjects',)}.get(kind, ()))
+        # The Lease first: a pod of a former Job that still runs finds that it is not in charge before it may do anything again.
         if lease is None:
             await api.create(names.ref('Lease'), objects['Lease'])
         else:
@@ -105,8 +105,10 @@ async def _anew(api: Api, spec: DeadmanSpec, lease: Obj | None) -> None:
                 {'op': 'add', 'path': '/spec', 'value': new['spec']},
                 {'op': 'add', 'path': '/metadata/annotations', 'value': new['metadata']['annotations']},
                 {'op': 'add', 'path': '/metadata/labels', 'value': new['metadata']['labels']}])
+        for kind in ('ServiceAccount', 'Role', 'RoleBinding'):
+            await _make(api, names.ref(kind), objects[kind], {'Role': ('rules',), 'RoleBinding': ('subjects',)}.get(kind, ()))
         await api.create(names.ref('Job'), objects['Job'])
-        await _proven(api, spec, spec.ready_s)
+        await _proven(api, spec, charge, spec.ready_s)
     except BaseException:
         await _remove(api, names)
         raise
@@ -130,10 +132,10 @@ async def _gone(api: Api, ref: Ref, seconds: float) -> None:
         await asyncio.sleep(_POLL_S)
 
 
-async def _proven(api: Api, spec: DeadmanSpec, seconds: float) -> None:
-    """Waits until the Job has noted that it could send the way back. Raises Refused with what keeps it from that."""
+async def _proven(api: Api, spec: DeadmanSpec, charge: str, seconds: float) -> None:
+    """Waits until the Job that was told *charge* has noted that it could send the way back. Raises Refused with what keeps it from that."""
     names, end = spec.names, time.monotonic() + seconds
-    wanted = script.digest(spec.rollout, plan.way_back(spec))
+    wanted = script.digest(charge, spec.rollout, plan.way_back(spec))
     what = 'The lease of %s on %s is not safe, so nothing was moved: its %s' % (spec.service, spec.endpoint, names.ref('Job'))
     while True:
         lease = await api.get(names.ref('Lease'))

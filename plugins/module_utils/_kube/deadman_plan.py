@@ -176,8 +176,8 @@ def rules(spec: DeadmanSpec) -> list[Obj]:
             for (group, plural, name), verbs in allowed.items()]
 
 
-def manifests(spec: DeadmanSpec, renew_time: str, renewed: str, lease_s: float) -> dict[str, Obj]:
-    """Returns the objects by kind, in the order in which they are made. *renew_time* is RFC 3339 with microseconds."""
+def manifests(spec: DeadmanSpec, charge: str, renew_time: str, renewed: str, lease_s: float) -> dict[str, Obj]:
+    """Returns the objects by kind. *charge* is new each time, *renew_time* is RFC 3339 with microseconds."""
     names = spec.names
     return {
         'ServiceAccount': {'apiVersion': 'v1', 'kind': 'ServiceAccount', 'metadata': _metadata(spec, names.base),
@@ -191,11 +191,11 @@ def manifests(spec: DeadmanSpec, renew_time: str, renewed: str, lease_s: float) 
         'Lease': {
             'apiVersion': 'coordination.k8s.io/v1', 'kind': 'Lease',
             'metadata': _metadata(spec, names.base, {
-                SERVICE: spec.service, ENDPOINT: spec.endpoint, script.STATE: script.ARMED, script.JOB: names.job,
+                SERVICE: spec.service, ENDPOINT: spec.endpoint, script.STATE: script.ARMED, script.JOB: names.job, script.CHARGE: charge,
                 script.WAY_BACK: way_back(spec), RENEWED: renewed}),
             'spec': {'holderIdentity': spec.rollout, 'leaseDurationSeconds': duration_s(lease_s), 'acquireTime': renew_time,
                      'renewTime': renew_time}},
-        'Job': _job(spec, names),
+        'Job': _job(spec, names, charge),
     }
 
 
@@ -205,7 +205,7 @@ def _metadata(spec: DeadmanSpec, name: str, annotations: t.Mapping[str, str] | N
     return {**metadata, 'annotations': dict(annotations)} if annotations else metadata
 
 
-def _job(spec: DeadmanSpec, names: Names) -> Obj:
+def _job(spec: DeadmanSpec, names: Names, charge: str) -> Obj:
     metadata = _metadata(spec, names.job)
     user = {} if spec.user is None else {'runAsUser': spec.user, 'runAsGroup': spec.user, 'fsGroup': spec.user}
     away = [{'key': 'node.kubernetes.io/' + state, 'operator': 'Exists', 'effect': 'NoExecute', 'tolerationSeconds': _NODE_LOST_S}
@@ -216,7 +216,7 @@ def _job(spec: DeadmanSpec, names: Names) -> Obj:
         'securityContext': {'runAsNonRoot': True, 'seccompProfile': {'type': 'RuntimeDefault'}, **user},
         'containers': [{
             'name': 'lease', 'image': spec.image, 'imagePullPolicy': spec.pull_policy,
-            'command': [spec.python, '-I', '-c', inspect.getsource(script), names.ref('Lease').path, names.job],
+            'command': [spec.python, '-I', '-c', inspect.getsource(script), names.ref('Lease').path, charge],
             # What it said last is then in the pod's status, where whoever waits for it looks.
             'terminationMessagePolicy': 'FallbackToLogsOnError',
             'resources': {'requests': {'cpu': '10m', 'memory': '32Mi'}, 'limits': {'cpu': '500m', 'memory': '64Mi'}},

@@ -7,7 +7,7 @@
 
 """A dead man's switch in the cluster: a program that sends the stored way back when nobody renews a Lease.
 
-It runs alone, with the standard library: ``python3 -c SOURCE LEASE_PATH JOB``. All it knows is in the Lease: who holds it, for how
+It runs alone, with the standard library: ``python3 -c SOURCE LEASE_PATH CHARGE``. All it knows is in the Lease: who holds it, for how
 long, and in annotations the requests to send. Time is counted on its own clock, from the moment it saw ``renewTime`` change, so
 that no two clocks are ever compared. Before it acts it marks the Lease as expired, on the condition that nobody has changed it
 since it was read: a renewal and an expiry cannot both happen. As long as requests fail it goes on sending them.
@@ -34,11 +34,13 @@ STATE = PREFIX + 'state'
 ARMED, EXPIRED, RETURNED, RELEASED = 'armed', 'expired', 'returned', 'released'
 """A share may be in force; the time ran out and the way back is being sent; it was sent; nothing is held any more."""
 JOB = PREFIX + 'job'
+CHARGE = PREFIX + 'charge'
 WAY_BACK = PREFIX + 'way-back'
 PROVEN = PREFIX + 'proven'
 PROBLEM = PREFIX + 'problem'
 NOTE = PREFIX + 'note'
-"""Annotations: the Job in charge; what to send (JSON); the digest of what the Job has shown that it may send; the digest, and why it
+"""Annotations: the Job in charge; what that Job alone was told, since one of the same name may have been there before and its pod still
+be; what to send (JSON); the digest of what the Job has shown that it may send; the digest, and why it
 may not; what the Job did, or why it could not so far."""
 
 END, PROVE, WAIT, EXPIRE, ACT, READ = 'end', 'prove', 'wait', 'expire', 'act', 'read'
@@ -55,9 +57,9 @@ _NOTES = 5
 _REPLY_MAX = 2 ** 22
 
 
-def digest(holder: str, way_back: str) -> str:
-    """Returns what tells one way back of one rollout from another."""
-    return hashlib.sha256(('%s\n%s' % (holder, way_back)).encode('utf-8')).hexdigest()[:32]
+def digest(charge: str, holder: str, way_back: str) -> str:
+    """Returns what tells one way back of one rollout from another, and who can send it."""
+    return hashlib.sha256(('%s\n%s\n%s' % (charge, holder, way_back)).encode('utf-8')).hexdigest()[:32]
 
 
 def pointed(document: t.Any, pointer: str) -> t.Any:
@@ -76,8 +78,8 @@ def pointed(document: t.Any, pointer: str) -> t.Any:
 class Switch:
     """What is known of the Lease, and what follows from it. Pure: times are passed in, seconds of one steady clock."""
 
-    def __init__(self, job: str) -> None:
-        self.job = job
+    def __init__(self, charge: str) -> None:
+        self.charge = charge
         self.lease: dict[str, t.Any] | None = None
         self.deadline = math.inf
         self.missing = False
@@ -99,7 +101,7 @@ class Switch:
 
     @property
     def digest(self) -> str:
-        return digest(((self.lease or {}).get('spec') or {}).get('holderIdentity') or '', self.annotation(WAY_BACK))
+        return digest(self.charge, ((self.lease or {}).get('spec') or {}).get('holderIdentity') or '', self.annotation(WAY_BACK))
 
     @property
     def plan(self) -> dict[str, t.Any]:
@@ -115,7 +117,7 @@ class Switch:
             # It was there before the Job was.
             return END if self.missing else WAIT
         state = self.annotation(STATE)
-        if state in (RELEASED, RETURNED) or self.annotation(JOB) != self.job:
+        if state in (RELEASED, RETURNED) or self.annotation(CHARGE) != self.charge:
             return END
         if state == EXPIRED:
             return ACT
@@ -179,6 +181,10 @@ def told(status: int, answer: dict[str, t.Any]) -> str:
     return '%s (%d)' % (' '.join(str(answer.get('message') or 'no reason given').split())[:400], status)
 
 
+def _annotation(name: str) -> str:
+    return '/metadata/annotations/' + name.replace('~', '~0').replace('/', '~1')
+
+
 def _test_failed(status: int, answer: dict[str, t.Any]) -> bool:
     """Whether a JSON patch does not fit the object as it is (a ``test`` of it). An object that would be invalid is named in the message."""
     return status == 422 and ' is invalid' not in str(answer.get('message'))
@@ -231,9 +237,9 @@ def take_back(api: t.Any, plan: dict[str, t.Any]) -> tuple[bool, str]:
 class Holder:
     """Holds the Lease at *path* until it is over, one way or the other. *clock* gives steady seconds, *pause* lets them pass."""
 
-    def __init__(self, api: t.Any, path: str, job: str, clock: t.Callable[[], float], pause: t.Callable[[float], None]) -> None:
+    def __init__(self, api: t.Any, path: str, charge: str, clock: t.Callable[[], float], pause: t.Callable[[float], None]) -> None:
         self.api, self.path, self.clock, self.pause = api, path, clock, pause
-        self.switch = Switch(job)
+        self.switch = Switch(charge)
         self.said = ''
         self._failed = 0
         self._proofs = 0
@@ -338,16 +344,17 @@ class Holder:
             return self._again('the way back could not be sent: ' + problem)
         self._proofs = self._failed = 0
         own = self.switch.digest
-        self._note({PROVEN: own, PROBLEM: None} if not problem else {PROVEN: None, PROBLEM: '%s %s' % (own, problem)}, 1)
+        self._note({PROVEN: own, PROBLEM: ''} if not problem else {PROVEN: '', PROBLEM: '%s %s' % (own, problem)}, 1)
         return False
 
-    def _note(self, annotations: dict[str, str | None], tries: int) -> None:
-        """Writes annotations of the Lease, for whoever reads it."""
+    def _note(self, annotations: dict[str, str], tries: int) -> None:
+        """Writes annotations of the Lease, for whoever reads it, as long as it is ours."""
+        ops = [{'op': 'test', 'path': _annotation(CHARGE), 'value': self.switch.charge}]
+        ops += [{'op': 'add', 'path': _annotation(name), 'value': text} for name, text in annotations.items()]
         for number in range(tries):
             try:
-                status, answer = self.api.request(
-                    'PATCH', self.path, {'metadata': {'annotations': annotations}}, 'application/merge-patch+json')
-                if status in (200, 404):
+                status, answer = self.api.request('PATCH', self.path, ops, 'application/json-patch+json')
+                if status in (200, 404) or _test_failed(status, answer):
                     return
                 self.say('writing to %s: %s' % (self.path, told(status, answer)))
             except (OSError, http.client.HTTPException) as exc:
@@ -367,7 +374,7 @@ def _stop(_number: int, _frame: t.Any) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """``LEASE_PATH JOB [URL TOKEN_FILE CA_FILE]``: the last three are those of the pod when they are left out."""
+    """``LEASE_PATH CHARGE [URL TOKEN_FILE CA_FILE]``: the last three are those of the pod when they are left out."""
     signal.signal(signal.SIGTERM, _stop)
     if len(arguments) > 2:
         api = Api(*arguments[2:5])
