@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.progressive.delivery.plugins.module_utils import _fleet
 from ansible_collections.progressive.delivery.plugins.module_utils._duration import format_duration, parse_duration
-from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Conflict, DeliveryError, Refused, Unsupported
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import (
+    BadInput, Conflict, DeliveryError, Expired, Refused, Unsupported)
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal
 from ansible_collections.progressive.delivery.plugins.module_utils._lease import back_report, take_back
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name, check_token, clean_token
@@ -96,6 +97,14 @@ class _Task:
     # ---- present
 
     async def present(self) -> dict[str, t.Any]:
+        try:
+            return await self._present()
+        except Expired:
+            # Between two stages nobody renews. A lease of our own that ended under this task is no reason to stop: what is there now is
+            # where the stage begins.
+            return await self._present()
+
+    async def _present(self) -> dict[str, t.Any]:
         lease_s = self._lease_s()
         verify_s = parse_duration(self.options['verify_timeout'], 'verify_timeout')
         self._check_given()
@@ -224,7 +233,9 @@ class _Task:
                            endpoints=[name for name in changes if name not in stuck], failed=sorted(stuck))
         if len(self.routers) == 1 and not stuck:
             raise next(iter(failed.values()))
-        raise next(iter(failed.values())).__class__('%s: %s; %s.' % (
+        # Expired only where all of them are: it is tried again.
+        worst = min(failed.values(), key=lambda error: isinstance(error, Expired))
+        raise worst.__class__('%s: %s; %s.' % (
             self.service, reason, 'what was written was put back' if not stuck else
             'what was written was put back, but not on %s (%s): its lease, if any, does the rest' % (
                 ', '.join(stuck), ' | '.join(str(error) for error in stuck.values()))))

@@ -21,6 +21,8 @@ import pytest
 
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import Conflict, DeliveryError
 from ansible_collections.progressive.delivery.plugins.module_utils._routers import registry
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Change
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_router import KubeRouter
 from haproxy_lab import wait_for
 from kube_api import KubeApi
 from kube_traffic_lab import ARMS, ROUTES, KubeShop, rule, shop
@@ -91,6 +93,22 @@ def test_nobody_renews_and_the_cluster_takes_the_traffic_back(one: KubeShop) -> 
     (renewed,) = asyncio.run(held.renew())
     assert not renewed.ok and not renewed.conflict and 'had run out' in renewed.error
     assert one.canary('5%')['changed'], 'the next rollout begins as if nothing had been'
+
+
+def test_a_lease_that_ends_under_the_next_stage_is_no_reason_to_stop(one: KubeShop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another endpoint that takes long to prepare, or a busy machine: the Job returns the traffic between the reading and the writing."""
+    one.canary('5%', lease='2s')
+    prepare, times = KubeRouter.prepare, []
+
+    async def late(router: KubeRouter, change: Change) -> Change:
+        times.append(one.weights())
+        if len(times) == 1:
+            await asyncio.to_thread(wait_for, lambda: one.weights() == {'shop-blue': 10000}, 'the Job to take the traffic back', 15)
+        return await prepare(router, change)
+
+    monkeypatch.setattr(KubeRouter, 'prepare', late)
+    assert one.canary('20%')['changed']
+    assert (len(times), one.weights()) == (2, {'shop-blue': 8000, 'shop-canary': 2000})
 
 
 def test_a_lease_that_is_renewed_lives_on(one: KubeShop) -> None:

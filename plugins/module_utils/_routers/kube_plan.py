@@ -256,13 +256,13 @@ class KubePlan:
     def deadman_requests(self, objects: Objects, change: Change) -> list[dict[str, t.Any]]:
         """Returns the way back that is right before and after *change* was made to *objects*, for who holds the lease.
 
-        Its record says that a lease ended it.
+        Its record says that a lease ended it, and whose.
         """
         after = self._shown(objects, self.writes(objects, parsed(change.payload['split']), change.payload['record']))
         back = self.way_back(self.observed(after, Facts(lease_left_s=change.lease_s)))
         if back is None:
             return []
-        record = dict(back.payload['record'], ended='lease')
+        record = dict(back.payload['record'], ended='lease', ended_of=change.payload['record'].get('rollout'))
         return self.requests([objects, after], self._shown(after, self.writes(after, back.after, record, forward=False)))
 
     def expected(self, observed: Observed, change: Change) -> Observed:

@@ -202,9 +202,14 @@ class KubeRouter(Planned):
         return Applied(change, self._seen(after, lease=await self._left()))
 
     async def _unchanged(self, change: Change) -> Objects:
-        """Returns the objects. Raises Conflict when they are not those that *change* was planned on."""
+        """Returns the objects. Raises Conflict when they are not those that *change* was planned on, Expired when that is because the
+        lease of the rollout's split before has ended."""
         objects = await self._objects()
         if token(objects) != change.token:
+            record = self._plan.record(objects)
+            if record.get('ended') == 'lease' and record.get('ended_of') == change.payload.get('record', {}).get('rollout'):
+                raise Expired('The lease of %s on %s ran out while its next split was prepared: all its traffic is on stable.' % (
+                    self.service, self.name))
             raise Conflict('The %s was changed by somebody else since it was read: nothing was overwritten; try again.' % self._home)
         return objects
 
@@ -215,7 +220,7 @@ class KubeRouter(Planned):
             return objects
         home = t.cast(Obj, objects[self._codec.home])
         claim = {**before, **{key: record[key] for key in ('rollout', 'by', 'since', 'rev')}}
-        claim.pop('ended', None)
+        claim = {key: value for key, value in claim.items() if key not in ('ended', 'ended_of')}
         claimed = await self._write([Write(self._codec.home, home, annotated(home, self._plan.annotation, dumped(claim)))], objects)
         return {**objects, **claimed}
 
