@@ -1,4 +1,4 @@
-# The checks. Each is a target of its own; `make test` runs them all: quick ones first, the longest with pytest's summary last.
+# The checks. Each is a target of its own; `make test` runs them all: quick ones first, the longest last.
 STEP := scripts/step
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
@@ -9,7 +9,7 @@ TESTS ?=
 
 test: export CLUSTER_BUILDS := no
 test: export MOLECULE_CLUSTER := no
-test: test-packages lint unit install-check importer sanity molecule system ## run every check but those of a cluster (test-kubernetes)
+test: test-packages lint unit install-check importer cluster-images sanity molecule system cluster-tests ## run every check
 
 test-packages: venv-dev
 	@scripts/apt git haproxy prometheus prometheus-alertmanager prometheus-node-exporter rsyslog

@@ -7,6 +7,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / '.collections'))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -18,3 +20,11 @@ else:
     # How long an example takes says more about the machine than about the code.
     settings.register_profile('delivery', deadline=None)
     settings.load_profile('delivery')
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tests that share a lab or a data plane must share a process. pytest-xdist says so in their ids, or has stopped to work."""
+    if getattr(session.config.option, 'loadgroup', False):
+        alone = [item.nodeid for item in session.items if item.get_closest_marker('xdist_group') and '@' not in item.nodeid]
+        if alone:
+            raise pytest.UsageError('pytest-xdist does not keep the group of %s together: it does not fit this pytest.' % alone[0])
