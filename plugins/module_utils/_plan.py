@@ -77,8 +77,8 @@ def make_plan(service: str, version: str, strategy: str, stages: t.Mapping[str, 
               conditions: t.Sequence[t.Mapping[str, t.Any]], canary: str | None = None, target: str | None = None,
               interval: object = 10, warm_up: object = 0, settle: object = 0, ask_timeout: object = 1800,
               lease: object = '30s', timeouts: t.Mapping[str, object] | None = None) -> dict[str, t.Any]:
-    """Returns ``{stable, canary, target, candidates, stages, asks, settle...}`` for a rollout of *version*; ``asks`` is what the sequential
-    conditions ask.
+    """Returns ``{stable, canary, target, candidates, brings_up, stages, asks, settle...}`` for a rollout of *version*; ``asks`` is what the
+    sequential conditions ask, ``brings_up`` says which arms each role brings up: those of its stages that no role before it has.
 
     *stages* maps a role (``canary``, ``blue_green``) to its stages; *conditions* apply to every stage, and a stage's own
     conditions replace those of the same name; *lease* is that of every share, *timeouts* are durations by name that are used later and
@@ -115,11 +115,14 @@ def make_plan(service: str, version: str, strategy: str, stages: t.Mapping[str, 
     for name, value in (timeouts or {}).items():
         parse_duration(value, name)
     _check_lease(planned, parse_duration(lease, 'delivery_lease'))
+    needed_by = {stage['arm']: stage['role'] for stage in reversed(planned)}
     candidates = list(dict.fromkeys(stage['arm'] for stage in planned))
     settle_s = parse_duration(settle, 'settle')
     return {
         'service': service, 'version': version, 'strategy': strategy, 'stable': stable, 'canary': names['canary'], 'target': goal,
-        'candidates': candidates, 'stages': planned, 'asks': _questions(planned[0]),
+        'candidates': candidates, 'stages': planned,
+        'brings_up': {role: [arm for arm in candidates if needed_by[arm] == role] for role in ('canary', 'blue_green')},
+        'asks': _questions(planned[0]),
         'settle_s': settle_s, 'settle_interval_s': min(parse_duration(interval, 'interval'), settle_s) or 1.0,
         'settle_conditions': [
             {'name': 'servers of %s' % arm, 'metric': 'servers_up_ratio', 'arm': arm, 'abort_below': 1.0} for arm in candidates],

@@ -33,6 +33,12 @@ def test_the_hybrid_strategy_goes_over_the_canary_to_the_other_colour():
     assert (made['target'], made['canary'], made['candidates']) == ('green', 'canary', ['canary', 'green'])
 
 
+def test_each_arm_is_brought_up_by_the_first_role_that_needs_it():
+    assert plan()['brings_up'] == {'canary': ['canary'], 'blue_green': ['green']}
+    assert plan(strategy='blue_green')['brings_up'] == {'canary': [], 'blue_green': ['green']}
+    assert plan(arms=('blue', 'canary'))['brings_up'] == {'canary': ['canary'], 'blue_green': []}, 'once is enough'
+
+
 def test_the_next_rollout_goes_the_other_way():
     assert plan(stable='green')['target'] == 'blue'
 
