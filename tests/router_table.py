@@ -17,7 +17,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._routers impo
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Capabilities
 
 DOCUMENT = Path(__file__).resolve().parents[1] / 'docs' / 'routers.md'
-COLUMNS = ('router', 'data plane', 'arms', 'finest share', 'matches', 'sticky', 'verification', 'lease', 'worst share error',
+COLUMNS = ('router', 'data plane', 'arms', 'finest share', 'matches', 'sticky', 'copies', 'verification', 'lease', 'worst share error',
            'lost requests')
 MEASURED = COLUMNS[-2:]
 _TABLE = re.compile(r'(<!-- table.*?-->\n)(.*?)(<!-- end of the table -->)', re.S)
@@ -40,6 +40,8 @@ class Case(t.NamedTuple):
     plane: str
     options: Options
     arm: t.Callable[[str], Options] = _service
+    copies: str | None = None
+    """The finest share of requests that its data plane copies, where that is not what the router can say; '' for none."""
 
 
 _SOCKET = 'unix:///run/haproxy/admin.sock'
@@ -52,8 +54,8 @@ CASES = {
         'router': 'haproxy_map', 'socket': _SOCKET, 'map': '/delivery.map', 'slots': 2, 'sticky': True,
         'matches': [{'header': 'x-canary-user', 'value': 'true'}]}),
     'haproxy_weights': Case('`haproxy_weights`', 'HAProxy', {'router': 'haproxy_weights', 'socket': _SOCKET}, _servers),
-    'httproute-traefik': Case('`httproute`', 'Traefik', {'router': 'httproute', **_KUBE, **_PROBE}),
-    'httproute-contour': Case('`httproute`', 'Contour', {'router': 'httproute', **_KUBE, **_PROBE}),
+    'httproute-traefik': Case('`httproute`', 'Traefik', {'router': 'httproute', **_KUBE, **_PROBE}, copies=''),
+    'httproute-contour': Case('`httproute`', 'Contour', {'router': 'httproute', **_KUBE, **_PROBE}, copies='100 %'),
     'virtualservice': Case('`virtualservice`', 'Istio', {'router': 'virtualservice', **_KUBE, **_ADMIN, **_PROBE}),
     'ingress-nginx': Case('`ingress_nginx`', 'Traefik', {'router': 'ingress_nginx', **_KUBE, **_ADMIN, **_PROBE}),
     'traefikservice': Case('`weights`, TraefikService', 'Traefik', {'router': 'weights', 'kind': 'TraefikService', **_KUBE, **_PROBE}),
@@ -70,6 +72,12 @@ def can(case: Case, arms: int = 3) -> Capabilities:
     return router.capabilities()
 
 
+def copies(name: str) -> str:
+    """The finest share of requests that are copied; '' where none are."""
+    said = CASES[name].copies
+    return can(CASES[name]).mirror if said is None else said
+
+
 def row(name: str) -> dict[str, str]:
     """The cells of one row that are not measured."""
     case = CASES[name]
@@ -80,7 +88,8 @@ def row(name: str) -> dict[str, str]:
                           for kind, name, value in found.matches)
     return dict(zip(COLUMNS, (
         case.title, case.plane, arms, found.unit, ', '.join(kinds) or 'no',
-        ', '.join(mode for mode in found.sticky if mode != 'none') or 'no', ', '.join(_level(level, case) for level in found.verify),
+        ', '.join(mode for mode in found.sticky if mode != 'none') or 'no',
+        {'': 'no', '100 %': 'all'}.get(copies(name), copies(name)), ', '.join(_level(level, case) for level in found.verify),
         'none: nothing is ever split' if found.unit == 'all or nothing' else 'the data plane' if found.native_lease else
         'a Job' if case.options.get('object') else 'a watchdog')))
 

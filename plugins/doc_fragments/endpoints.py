@@ -200,6 +200,11 @@ options:
       destination_rule:
         description: For V(virtualservice), the DestinationRule that has the subsets of the arms. Without it, the name of their host.
         type: str
+      mirror:
+        description:
+          - For V(httproute), whether the controller of the route copies the share of requests that a C(RequestMirror) asks for. Without it,
+            that is known of some controllers, and of the others it is not assumed.
+        type: bool
       admin:
         description:
           - URLs of the administration of every process of the data plane, such as V(http://10.0.0.7:15000) of an Envoy gateway of Istio

@@ -42,7 +42,7 @@ def read_gates(options: t.Mapping[str, t.Any]) -> list[Gate]:
         own = {key: spec.get('default') for key, spec in ARGUMENT_SPEC.items()}
         own.update({key: options[key] for key in SHARED})
         try:
-            own.update(stage=stage['label'], candidate=stage['arm'], share_bp=stage['share_bp'], conditions=stage['conditions'],
+            own.update(stage=stage['label'], candidate=stage['arm'], share_bp=stage['load_bp'], conditions=stage['conditions'],
                        bake=stage['bake_s'], interval=stage['interval_s'], warm_up=stage['warm_up_s'], approval=stage.get('approval'))
         except KeyError as exc:
             raise BadInput('The stages have no %s: give those of the plan that rollout_plan returned.' % exc) from None

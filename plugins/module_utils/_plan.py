@@ -21,7 +21,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._split import
 STRATEGIES = {'hybrid': ('canary', 'blue_green'), 'canary': ('canary', 'blue_green'), 'blue_green': ('blue_green',)}
 """The roles whose stages a strategy runs, in order. A canary alone ends in the instant switch of one blue-green stage."""
 
-_STAGE_KEYS = {'name', 'arm', 'share', 'bake', 'interval', 'warm_up', 'conditions', 'approval'}
+_STAGE_KEYS = {'name', 'arm', 'share', 'bake', 'interval', 'warm_up', 'conditions', 'approval', 'mirror'}
 
 
 def parse_stages(value: object, what: str) -> list[dict[str, t.Any]]:
@@ -77,14 +77,15 @@ def make_plan(service: str, version: str, strategy: str, stages: t.Mapping[str, 
               conditions: t.Sequence[t.Mapping[str, t.Any]], canary: str | None = None, target: str | None = None,
               interval: object = 10, warm_up: object = 0, settle: object = 0, ask_timeout: object = 1800,
               lease: object = '30s', timeouts: t.Mapping[str, object] | None = None) -> dict[str, t.Any]:
-    """Returns ``{stable, canary, target, candidates, stages, asks, settle...}`` for a rollout of *version*; ``asks`` is what the sequential
-    conditions ask.
+    """Returns ``{stable, canary, target, candidates, brings_up, stages, asks, settle...}`` for a rollout of *version*; ``asks`` is what the
+    sequential conditions ask, ``brings_up`` says which arms each role brings up: those of its stages that no role before it has.
 
     *stages* maps a role (``canary``, ``blue_green``) to its stages; *conditions* apply to every stage, and a stage's own
     conditions replace those of the same name; *lease* is that of every share, *timeouts* are durations by name that are used later and
     must be readable; *settle* is how long the candidates' servers must stay up before the first stage.
     Each planned stage has ``index`` (from 1), ``role``, ``name``, ``label``,
-    ``arm``, ``share_bp``, ``split``, ``bake_s``, ``interval_s``, ``warm_up_s``, ``conditions``, ``approval`` (what a person has to say,
+    ``arm``, ``share_bp``, ``split``, ``mirror`` (copies of requests besides, ``{}`` for none), ``load_bp`` (what the arm gets of all
+    requests, copies included), ``bake_s``, ``interval_s``, ``warm_up_s``, ``conditions``, ``approval`` (what a person has to say,
     ``{}`` for nothing; *ask_timeout* is how long that may take where it does not say) and ``promotes``.
 
     Raises BadInput for a stage list that goes down or does not end at 100 %, an unknown arm, and all else that is wrong.
@@ -115,11 +116,14 @@ def make_plan(service: str, version: str, strategy: str, stages: t.Mapping[str, 
     for name, value in (timeouts or {}).items():
         parse_duration(value, name)
     _check_lease(planned, parse_duration(lease, 'delivery_lease'))
+    needed_by = {stage['arm']: stage['role'] for stage in reversed(planned)}
     candidates = list(dict.fromkeys(stage['arm'] for stage in planned))
     settle_s = parse_duration(settle, 'settle')
     return {
         'service': service, 'version': version, 'strategy': strategy, 'stable': stable, 'canary': names['canary'], 'target': goal,
-        'candidates': candidates, 'stages': planned, 'asks': _questions(planned[0]),
+        'candidates': candidates, 'stages': planned,
+        'brings_up': {role: [arm for arm in candidates if needed_by[arm] == role] for role in ('canary', 'blue_green')},
+        'asks': _questions(planned[0]),
         'settle_s': settle_s, 'settle_interval_s': min(parse_duration(interval, 'interval'), settle_s) or 1.0,
         'settle_conditions': [
             {'name': 'servers of %s' % arm, 'metric': 'servers_up_ratio', 'arm': arm, 'abort_below': 1.0} for arm in candidates],
@@ -146,16 +150,12 @@ def _plan_stage(stage: t.Mapping[str, t.Any], role: str, index: int, names: t.Ma
         raise BadInput('The %s names the arm "%s", which the service does not have: %s.' % (where, arm, known))
     if arm == stable:
         raise BadInput('The %s names the arm "%s", which is the stable one now: a candidate must be another arm.' % (where, arm))
-    try:
-        share = parse_share(stage['share'])
-    except BadInput as exc:
-        raise BadInput('The %s cannot be planned: %s' % (where, exc)) from None
-    if 0 < share <= 100 and str(stage['share']).strip().isdigit():
-        # A bare 5 is 0.05 %: almost nobody means that.
-        raise BadInput('The share %s of %s could mean %s %% or %s basis points: write "%s%%" or "%sbp".' % (
-            stage['share'], where, share, share, share, share))
-    if not share:
-        raise BadInput('The %s has a share of 0 %%: a stage moves traffic.' % where)
+    share = _share(stage['share'], where)
+    copied = _share(stage['mirror'], where) if stage.get('mirror') is not None else 0
+    if not share and not copied:
+        raise BadInput('The %s has a share of 0 %%: a stage moves traffic, or copies of it ("mirror").' % where)
+    if share == TOTAL and copied:
+        raise BadInput('The %s has all of the traffic: there is nothing that could be copied to it.' % where)
     bake, every = parse_duration(stage['bake'], 'bake of %s' % where), parse_duration(stage.get('interval', interval), 'interval')
     if every <= 0:
         raise BadInput('The interval of %s must be above 0 s.' % where)
@@ -166,12 +166,26 @@ def _plan_stage(stage: t.Mapping[str, t.Any], role: str, index: int, names: t.Ma
     if not merged:
         raise BadInput('The %s has no conditions: a stage that nothing judges would pass whatever happens.' % where)
     approval = read_approval(stage.get('approval'), where, ask_timeout)
+    label = '%s %s' % (arm, format_share(share)) + (' and copies of %s' % format_share(copied) if copied else '')
     return {
-        'index': index, 'role': role, 'name': str(stage.get('name') or '%s %s' % (arm, format_share(share))), 'arm': arm,
-        'label': '%s %s' % (arm, format_share(share)), 'share_bp': share, 'split': {arm: share}, 'bake_s': bake, 'interval_s': every,
+        'index': index, 'role': role, 'name': str(stage.get('name') or label), 'arm': arm, 'label': label, 'share_bp': share,
+        'split': {arm: share}, 'mirror': {'arm': arm, 'share': copied} if copied else {}, 'load_bp': min(TOTAL, share + copied),
+        'bake_s': bake, 'interval_s': every,
         'warm_up_s': parse_duration(stage.get('warm_up', warm_up), 'warm_up of %s' % where), 'conditions': list(merged.values()),
         'approval': asdict(approval) if approval else {}, 'promotes': share == TOTAL,
     }
+
+
+def _share(value: object, where: str) -> int:
+    try:
+        share = parse_share(value)
+    except BadInput as exc:
+        raise BadInput('The %s cannot be planned: %s' % (where, exc)) from None
+    if 0 < share <= 100 and str(value).strip().isdigit():
+        # A bare 5 is 0.05 %: almost nobody means that.
+        raise BadInput('The share %s of %s could mean %s %% or %s basis points: write "%s%%" or "%sbp".' % (
+            value, where, share, share, share, share))
+    return share
 
 
 def _questions(stage: t.Mapping[str, t.Any]) -> dict[t.Any, dict[str, t.Any]]:

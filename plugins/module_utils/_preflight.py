@@ -264,7 +264,7 @@ def _capacity(facts: Facts, _limit_: Limit) -> t.Iterator[Row]:
         return
     up = facts.servers[facts.plan['stable']][0]
     for arm in facts.plan['candidates']:
-        share = max(stage['share_bp'] for stage in facts.plan['stages'] if stage['arm'] == arm)
+        share = max(stage['load_bp'] for stage in facts.plan['stages'] if stage['arm'] == arm)
         need = math.ceil(up * share / TOTAL)
         have = facts.servers.get(arm, (0, 0))[1]
         if facts.scaled:

@@ -187,6 +187,7 @@ def _plan_text(plan: t.Mapping[str, t.Any], options: t.Mapping[str, t.Any], chec
     ]
     for stage in plan['stages']:
         asks = ', then asks "%s"' % stage['approval']['question'] if stage.get('approval') else ''
-        lines.append('  %d. %-12s %8s for %s%s' % (
-            stage['index'], stage['arm'], format_share(stage['share_bp']), format_duration(stage['bake_s']), asks))
+        copies = ' and copies of %s' % format_share(stage['mirror']['share']) if stage.get('mirror') else ''
+        lines.append('  %d. %-12s %8s%s for %s%s' % (
+            stage['index'], stage['arm'], format_share(stage['share_bp']), copies, format_duration(stage['bake_s']), asks))
     return '\n'.join(lines)

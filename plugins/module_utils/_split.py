@@ -5,7 +5,7 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
 
-"""Shares, matches and stickiness of a service's arms: arithmetic only, no clock and no I/O.
+"""Shares, matches, stickiness and copies of a service's arms: arithmetic only, no clock and no I/O.
 
 Shares are whole basis points (1 bp = 0.01 %) that sum to exactly 10 000; the stable arm stands last and
 takes what the others leave.
@@ -77,12 +77,24 @@ class Match:
 
 
 @dataclass(frozen=True)
+class Mirror:
+    """Copies of *bp* of the requests go to *arm* besides, whatever it answers is thrown away. They are in nobody's share."""
+
+    arm: str
+    bp: int
+
+    def __str__(self) -> str:
+        return 'copies of %s to %s' % (format_share(self.bp), self.arm)
+
+
+@dataclass(frozen=True)
 class Split:
     """The shares of all arms: ``((name, basis points), ...)``, the stable arm last, sum 10 000."""
 
     arms: tuple[tuple[str, int], ...]
     matches: tuple[Match, ...] = field(default=())
     sticky: str = 'none'
+    mirror: Mirror | None = None
 
     @property
     def stable(self) -> str:
@@ -99,15 +111,22 @@ class Split:
 
     @property
     def partial(self) -> bool:
-        """Whether a candidate can receive traffic while stable still has some: law 1 wants a lease then."""
-        return bool(self.candidates or self.matches)
+        """Whether a candidate can receive requests, or copies of them, while stable still has some: law 1 wants a lease then."""
+        return bool(self.candidates or self.matches or self.mirror)
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """All arms that requests lead to: by share, by match or as copies."""
+        led = [match.arm for match in self.matches] + ([self.mirror.arm] if self.mirror else [])
+        return tuple(dict.fromkeys([name for name, bp in self.arms if bp] + led))
 
     def __str__(self) -> str:
-        return ', '.join('%s %s' % (name, format_share(bp)) for name, bp in self.arms if bp or name == self.stable)
+        shares = ['%s %s' % (name, format_share(bp)) for name, bp in self.arms if bp or name == self.stable]
+        return ', '.join(shares + ([str(self.mirror)] if self.mirror else []))
 
 
 def make_split(shares: t.Mapping[str, object], stable: str, matches: t.Iterable[t.Mapping[str, object]] = (),
-               sticky: str = 'none', known: t.Collection[str] | None = None) -> Split:
+               sticky: str = 'none', known: t.Collection[str] | None = None, mirror: t.Mapping[str, object] | None = None) -> Split:
     """Builds a Split from what a user wrote.
 
     *shares* maps arm to share; the stable arm may be absent or ``'rest'`` and then takes the remainder. An arm
@@ -130,7 +149,19 @@ def make_split(shares: t.Mapping[str, object], stable: str, matches: t.Iterable[
     given[stable] = rest
     last = next((name for name, bp in given.items() if bp == TOTAL), stable)
     arms = tuple((name, bp) for name, bp in given.items() if name != last) + ((last, given[last]),)
-    return Split(arms, tuple(_make_match(match, names) for match in matches), sticky)
+    return Split(arms, tuple(_make_match(match, names) for match in matches), sticky, _make_mirror(mirror, last, known))
+
+
+def _make_mirror(raw: t.Mapping[str, object] | None, stable: str, known: t.Collection[str] | None) -> Mirror | None:
+    if not raw:
+        return None
+    arm, bp = check_name('arm of the mirror', raw.get('arm')), parse_share(raw.get('share'))
+    if known is not None and arm not in known:
+        raise BadInput('The mirror leads to the arm "%s", which is not one of the service: its arms are %s.' % (
+            arm, ', '.join(sorted(known))))
+    if arm == stable:
+        raise BadInput('The mirror leads to the arm "%s", which is the stable one: it would get requests twice; name a candidate.' % arm)
+    return Mirror(arm, bp) if bp else None
 
 
 def _listed(shares: t.Mapping[str, int]) -> str:

@@ -38,6 +38,7 @@ TRAFFIC_SPEC: dict[str, t.Any] = {
         'header': {'type': 'str'}, 'cookie': {'type': 'str'}, 'value': {'type': 'str', 'required': True},
         'arm': {'type': 'str', 'required': True}}},
     'sticky': {'type': 'str', 'choices': list(STICKY_MODES), 'default': 'none'},
+    'mirror': {'type': 'dict', 'options': {'arm': {'type': 'str', 'required': True}, 'share': {'type': 'raw', 'required': True}}},
     'lease': {'type': 'str'},
     'rollout': {'type': 'str'},
     'by': {'type': 'str'},
@@ -149,7 +150,7 @@ class _Task:
 
     def _desired(self, before: t.Mapping[str, Observed], lease_s: float | None) -> Desired:
         split = make_split(self.options['split'], self._stable(before), self.options.get('matches') or (), self.options['sticky'],
-                           list(self.options['arms']))
+                           list(self.options['arms']), self.options.get('mirror'))
         if split.partial and lease_s is None:
             raise BadInput('The split %s of %s needs a lease, such as "30s": a candidate has a share only while somebody watches it.' % (
                 split, self.service))

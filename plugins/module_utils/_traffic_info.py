@@ -44,7 +44,7 @@ async def run_info(options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         'stable': _agreed(one['stable'] for one in good),
         # A route that no rollout has moved yet does not know.
         'version': _agreed(one['version'] for one in good if one['version']),
-        'moving': any(one['candidates'] or one['matches'] for one in good), 'complete': len(good) == len(found),
+        'moving': any(one['candidates'] or one['matches'] or one['mirror'] for one in good), 'complete': len(good) == len(found),
         'text': '\n'.join([service] + ['  ' + _line(one) for one in found])}
 
 
@@ -54,7 +54,7 @@ def _endpoint(router: Router, outcome: _fleet.Outcome[Observed]) -> dict[str, t.
     can = router.capabilities()
     return dict(report(outcome.value), ok=True, error=None, capabilities={
         'arms': can.arms, 'unit': can.unit, 'matches': [{kind: name, 'value': value} for kind, name, value in can.matches],
-        'sticky': list(can.sticky), 'verify': list(can.verify), 'native_lease': can.native_lease})
+        'sticky': list(can.sticky), 'verify': list(can.verify), 'native_lease': can.native_lease, 'mirror': can.mirror})
 
 
 def _agreed(values: t.Iterable[str | None]) -> str | None:
@@ -69,6 +69,7 @@ def _line(one: t.Mapping[str, t.Any]) -> str:
     if one['version']:
         parts[0] += ' (%s is %s)' % (one['stable'], one['version'])
     parts += ['%s=%s -> %s' % (match.get('header') or match.get('cookie'), match['value'], match['arm']) for match in one['matches']]
+    parts += ['copies of %s to %s' % (format_share(one['mirror']['share_bp']), one['mirror']['arm'])] if one['mirror'] else []
     left = one['lease_left_s']
     if left is not None:
         parts.append('lease %s left' % format_duration(left) if left > 0 else 'a lease ran out %s ago' % format_duration(-left))

@@ -70,6 +70,23 @@ options:
     type: str
     choices: [none, hash]
     default: none
+  mirror:
+    description:
+      - Copies of a share of the requests go to an arm besides, and what it answers is thrown away. They are in nobody's share, and want a
+        lease as any candidate's share does. A mirror that is not named again is taken away.
+      - A request that is copied is carried out twice. Mind what writes.
+      - For routes of the kinds HTTPRoute and GRPCRoute, where their controller is known to do it (or O(endpoints[].mirror) says so),
+        HTTPProxy (whole percents) and VirtualService. Everything else refuses.
+    type: dict
+    suboptions:
+      arm:
+        description: The arm that gets the copies, not the stable one.
+        type: str
+        required: true
+      share:
+        description: Of how many requests, in the form of O(split).
+        type: raw
+        required: true
   lease:
     description:
       - How long the split is valid unless it is renewed, such as V(30s). HAProxy's own clock counts, and it is never longer.

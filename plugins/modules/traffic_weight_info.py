@@ -123,6 +123,10 @@ endpoints:
       type: list
       elements: dict
       returned: when it answered
+    mirror:
+      description: The C(arm) that gets copies of requests now, and of how many of 10000, C(share_bp); empty for none.
+      type: dict
+      returned: when it answered
     usable:
       description: How many servers of each arm can take a request, backups left out.
       type: dict

@@ -36,6 +36,15 @@ def settle(plane: Plane, before: Shares, after: Shares, seconds: float = 60.0) -
             plane.name, before, after, collections.Counter(latest))
 
 
+def quiet(count: t.Callable[[], int], seconds: float = 60.0) -> int:
+    """Returns *count* once it stands still, so that what was sent has arrived: three looks, each a round trip to every pod."""
+    end, seen = time.monotonic() + seconds, [count()]
+    while len(seen) < 3 or len(set(seen[-3:])) > 1:
+        assert time.monotonic() < end, 'requests still arrive: %s' % seen[-3:]
+        seen.append(count())
+    return seen[-1]
+
+
 def _log(shares: Shares, arm: str) -> float:
     return math.log(max(shares.get(arm, 0) / TOTAL, 1e-7))
 

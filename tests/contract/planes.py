@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
+import re
 import typing as t
 
 import router_table
@@ -75,15 +77,24 @@ class Plane:
         """Whether it can share traffic between arms at all."""
         return self.can.unit != 'all or nothing'
 
+    @property
+    def copies(self) -> tuple[int, ...]:
+        """Shares of copies to try, in basis points; none where there are no copies."""
+        return {'': (), '100 %': (10000,)}.get(router_table.copies(self.name), (1000, 10000))
+
+    def worked(self, arm: str) -> int:
+        """How many requests the instances of *arm* have answered, whoever got the answers."""
+        raise NotImplementedError
+
     def desired(self, shares: Obj, rollout: str) -> Desired:
         split = make_split(shares, 'blue')
         return Desired(split, Claim(rollout, 'contract', 1), 60.0 if split.partial else None)
 
     # ---- its traffic
 
-    def tally(self, count: int, **headers: str) -> dict[str, int]:
+    def tally(self, count: int, path: str = '/health/live', **headers: str) -> dict[str, int]:
         """Who answers *count* requests."""
-        said = ask(self.port, self.host, [headers] * count)
+        said = ask(self.port, self.host, [headers] * count, path=path)
         return {arm: said.count(arm) for arm in set(said)}
 
     def load(self, rate: float = 200.0) -> Load:
@@ -190,6 +201,12 @@ class Kube(Plane):
             'apiVersion': 'v1', 'kind': 'Service', 'metadata': {'name': arm['backend'], 'namespace': self.home.namespace}, 'spec': {
                 'selector': {'app': 'shop', 'arm': 'canary'}, 'ports': [{'port': 80, 'targetPort': 8080}]}} for arm in arms.values()))
         return {'blue': self.arms['blue'], **arms}
+
+    def worked(self, arm: str) -> int:
+        kubectl = functools.partial(self.home.cluster.kubectl, '--namespace', self.home.namespace, 'get')
+        pods = kubectl('pods', '--selector=arm=' + arm, '--output=jsonpath={.items[*].metadata.name}').split()
+        texts = [kubectl('--raw', '/api/v1/namespaces/%s/pods/%s:8080/proxy/metrics' % (self.home.namespace, pod)) for pod in pods]
+        return sum(int(count) for text in texts for count in re.findall(r'^http_requests_total\{.*\} (\d+)$', text, re.M))
 
     def left_over(self) -> list[str]:
         """Names of the objects of a lease."""

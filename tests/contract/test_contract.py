@@ -114,6 +114,41 @@ def test_users_stay_on_their_arm_while_its_share_grows(plane):
         before = now
 
 
+def copied(plane, bp):
+    return {'split': {'canary': '0%'}, 'stable': 'blue', 'lease': LEASE, 'mirror': {'arm': 'canary', 'share': bp}}
+
+
+def test_copies_of_requests_are_as_many_as_were_asked_for(plane):
+    """What the pods themselves have received counts: nobody else sees a copy."""
+    for bp in {1000, 10000} - set(plane.copies):
+        with refused(plane, Unsupported):
+            plane.do(**copied(plane, bp))
+    if not plane.copies:
+        return
+    for bp in plane.copies:
+        before = plane.stored()
+        assert 'copies to canary' in plane.do(check=True, **copied(plane, bp))['diff'][0]['prepared'] and plane.stored() == before
+        result = plane.do(**copied(plane, bp))
+        assert configured(result) == BLUE and plane.look()['mirror'] == {'arm': 'canary', 'share_bp': bp}
+        assert not plane.do(**copied(plane, bp))['changed'], 'twice is once'
+        wait_for(lambda: copies_of(plane, 40)[1], 'copies to arrive', 60)
+        said, copies = copies_of(plane, COUNT)
+        assert said == {'blue': COUNT}, 'nobody gets an answer of the canary'
+        seen = {'canary': copies, 'blue': COUNT - copies}
+        measure.error({'canary': bp, 'blue': 10000 - bp}, {arm: count for arm, count in seen.items() if count})
+        plane.do(state='way_back')
+        assert plane.look()['mirror'] == {} and not plane.left_over()
+        wait_for(lambda: copies_of(plane, 40)[1] == 0, 'the copies to end', 60)
+        assert copies_of(plane, 200) == ({'blue': 200}, 0)
+
+
+def copies_of(plane, count):
+    """Who answers *count* requests, and how many the canary got besides."""
+    had = measure.quiet(lambda: plane.worked('canary'))
+    said = plane.tally(count, '/api/x')
+    return said, measure.quiet(lambda: plane.worked('canary')) - had
+
+
 def test_check_mode_and_a_second_time_change_nothing(plane):
     move, before = split(plane, '20%'), plane.stored()
     told = plane.do(check=True, **move)

@@ -201,6 +201,37 @@ def test_promote_goes_straight_to_all(lab, promoted):
     assert lab.map_value().startswith('0/green/')
 
 
+LATE = '{"delivery_prewarm": "late", "delivery_canary_stages": "20%:3s", "delivery_blue_green_stages": "50%:3s, 100%:3s"}'
+# What each arm was deployed beside: the entry of the map file at that moment.
+NOTE = """
+- name: Note the split
+  ansible.builtin.shell: (printf '%s ' {{ delivery_arm }}; grep '^shop ' {{ lab_dir }}/delivery.map) >> {{ lab_dir }}/deployed
+"""
+
+
+def test_a_late_target_is_brought_up_while_stable_has_everything(lab, tmp_path):
+    (tmp_path / 'note.yml').write_text(NOTE)
+    noted = json.dumps({'delivery_deploy': ['tasks', 'command'], 'delivery_deploy_tasks': str(tmp_path / 'note.yml')})
+    done, result = lab.rollout('none', '-e', LATE, '-e', noted)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (canary, green) = (line.split() for line in (lab.dir / 'deployed').read_text().splitlines())
+    assert (canary[0], green[0]) == ('canary', 'green')
+    assert green[2].startswith('0/blue/') and 'id=%s' % Path(result['journal']).stem in green[2], 'all on stable, and still claimed'
+    events = [json.loads(line) for line in open(result['journal'], encoding='utf-8')]
+    assert [event['after_bp'] for event in events if event['event'] == 'change'][:3] == [
+        {'canary': 2000, 'blue': 8000}, {'blue': 10000}, {'green': 5000, 'blue': 5000}]
+    assert (result['outcome'], result['failed']) == ('promoted', 0) and lab.map_value().startswith('0/green/')
+
+
+def test_a_late_target_that_does_not_come_up_leaves_all_on_stable(lab):
+    hangs = '{"lab_candidate": "{{ \'hang\' if delivery_arm == \'green\' else \'none\' }}", "delivery_ready_timeout": "5s"}'
+    done, result = lab.rollout('none', '-e', LATE, '-e', hangs)
+    assert done.returncode != 0 and (result['outcome'], result['failed']) == ('rolled_back', 0), done.stdout
+    assert 'did not become' in result['reason'] and 'green' in result['reason']
+    assert [stage['arm'] for stage in result['stages']] == ['canary'] and lab.map_value().startswith('0/blue/')
+    assert lab.play('rollback.yml').returncode == 0
+
+
 @pytest.mark.parametrize('candidate, why', [
     ('errors', 'requests failed'), ('slow', 'took longer than 1000 ms'), ('crash', 'servers'), ('silent', 'without an answer'),
     ('hang', 'did not become')])

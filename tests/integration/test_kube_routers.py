@@ -82,6 +82,61 @@ def test_a_promotion_is_permanent_and_can_be_taken_back(cluster: KubeApi, tmp_pa
         assert one.weights() == {'shop-blue': 10000}
 
 
+# ---- copies
+
+COPIES = {'arm': 'canary', 'share': '10%'}
+
+
+def taken(one: KubeShop, controller: str) -> None:
+    """Has a controller say that it serves the route."""
+    generation = one.object()['metadata']['generation']
+    conditions = [{'type': name, 'status': 'True', 'reason': 'x', 'message': '', 'lastTransitionTime': '2026-01-01T00:00:00Z',
+                   'observedGeneration': generation} for name in ('Accepted', 'ResolvedRefs')]
+    one.patch({'status': {'parents': [{'parentRef': {'name': 'edge'}, 'controllerName': controller, 'conditions': conditions}]}},
+              subresource='/status')
+
+
+@pytest.mark.parametrize('kind', ['HTTPRoute', 'GRPCRoute', 'HTTPProxy'])
+def test_copies_of_requests_go_forward_and_back(cluster: KubeApi, tmp_path: Path, kind: str) -> None:
+    with shop(cluster, tmp_path, kind) as one:
+        if kind != 'HTTPProxy':
+            taken(one, 'istio.io/gateway-controller')
+        before = one.object()
+        told = one.canary('0%', mirror=COPIES, check=True)
+        assert told['changed'] and one.object() == before and one.left_over() == [], 'check mode writes nothing'
+        result = one.canary('0%', mirror=COPIES)
+        assert result['diff'][0]['prepared'] == told['diff'][0]['prepared'] == 'shop on edge: copies to canary 0 % -> 10 %\n'
+        assert result['endpoints'][0]['mirror'] == {'arm': 'canary', 'share_bp': 1000} and one.look()['lease_left_s'] > 4
+        assert not one.canary('0%', mirror=COPIES)['changed'], 'twice is once'
+        assert one.canary('5%', mirror={**COPIES, 'share': '20%'})['diff'][0]['prepared'] == (
+            'shop on edge: canary 0 % -> 5 %, blue 100 % -> 95 %, copies to canary 10 % -> 20 %\n')
+        assert asyncio.run(one.held(one.canary('5%', mirror=COPIES)).renew())[0].ok
+        assert one.back()['changed'] and one.look()['mirror'] == {} and one.left_over() == []
+        assert 'irror' not in json.dumps(one.object()['spec']) and one.weights() == {'shop-blue': 10000}
+
+
+def test_copies_end_with_their_lease(one: KubeShop) -> None:
+    taken(one, 'istio.io/gateway-controller')
+    one.canary('0%', lease='2s', mirror=COPIES)
+    wait_for(lambda: 'filters' not in one.object()['spec']['rules'][0], 'the Job to take the copies back', 15)
+    assert 'ran out' in ' '.join(one.look()['notes'])
+
+
+def test_copies_that_a_gateway_would_not_make_are_refused(cluster: KubeApi, tmp_path: Path, one: KubeShop) -> None:
+    for controller, said in (('', 'has not taken the route'), ('traefik.io/gateway-controller', 'with an error'),
+                             ('projectcontour.io/gateway-controller', 'ask for 100 %')):
+        if controller:
+            taken(one, controller)
+        before = one.object()
+        assert said in sentence(lambda: one.canary('0%', mirror=COPIES))
+        assert one.object() == before and one.left_over() == []
+    with shop(cluster, tmp_path, 'TraefikService') as other:
+        before = other.object()
+        assert 'has no mirror' in sentence(lambda: other.canary('0%', mirror=COPIES))
+        assert other.object() == before and other.left_over() == []
+    assert 'needs a lease' in sentence(lambda: one.do(split={'canary': '0%'}, mirror=COPIES))
+
+
 # ---- the lease
 
 def test_nobody_renews_and_the_cluster_takes_the_traffic_back(one: KubeShop) -> None:

@@ -57,6 +57,8 @@ def told(http, dump):
     ([SPLIT, BASE], envoy(ALONE), 'it does not send requests to blue.prod.svc.cluster.local 9500, green.prod.svc.cluster.local 500 until'),
     ([SPLIT, BASE], envoy(([('green', 500), ('blue', 9500)], 17953726358), ALONE), ''),
     ([SPLIT, BASE], envoy(([('green', 500), ('blue', 9500)], 17953726258), ALONE), 'it still sends requests to'),
+    # Renewed, and the Envoy has heard of it already.
+    ([SPLIT, BASE], envoy(([('green', 500), ('blue', 9500)], 17953726458), ALONE), ''),
     ([SPLIT, BASE], envoy(([('green', 100), ('blue', 9900)], 17953726358), ALONE), 'it still sends requests to'),
     ([BASE], envoy(([('green', 500), ('blue', 9500)], 17953726358), ALONE), 'it still sends requests to'),
     ([rule(('green', 100))], envoy(ALONE), 'it still sends requests to blue.prod.svc.cluster.local 1'),

@@ -33,6 +33,26 @@ def test_the_hybrid_strategy_goes_over_the_canary_to_the_other_colour():
     assert (made['target'], made['canary'], made['candidates']) == ('green', 'canary', ['canary', 'green'])
 
 
+def test_a_stage_in_the_shadow_gets_copies_and_no_share():
+    stages = {'canary': [{'share': '0%', 'mirror': '10%', 'bake': '5m'}, {'share': '5%', 'mirror': '20%', 'bake': '5m'}],
+              'blue_green': [{'share': '100%', 'bake': '5m'}]}
+    shadow, canary, last = plan(stages)['stages']
+    assert (shadow['label'], shadow['split'], shadow['mirror'], shadow['load_bp'], shadow['promotes']) == (
+        'canary 0 % and copies of 10 %', {'canary': 0}, {'arm': 'canary', 'share': 1000}, 1000, False)
+    assert (canary['share_bp'], canary['mirror']['share'], canary['load_bp'], last['mirror']) == (500, 2000, 2500, {})
+    for wrong, words in (({'share': '0%'}, 'moves traffic, or copies of it'), ({'share': '0%', 'mirror': '101%'}, 'outside'),
+                         ({'share': '0%', 'mirror': 10}, 'could mean 10 % or 10 basis points'),
+                         ({'share': '100%', 'mirror': '1%'}, 'nothing that could be copied')):
+        with pytest.raises(BadInput, match=words):
+            plan({'canary': [{**wrong, 'bake': '5m'}], 'blue_green': [{'share': '100%', 'bake': '5m'}]})
+
+
+def test_each_arm_is_brought_up_by_the_first_role_that_needs_it():
+    assert plan()['brings_up'] == {'canary': ['canary'], 'blue_green': ['green']}
+    assert plan(strategy='blue_green')['brings_up'] == {'canary': [], 'blue_green': ['green']}
+    assert plan(arms=('blue', 'canary'))['brings_up'] == {'canary': ['canary'], 'blue_green': []}, 'once is enough'
+
+
 def test_the_next_rollout_goes_the_other_way():
     assert plan(stable='green')['target'] == 'blue'
 

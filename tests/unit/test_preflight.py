@@ -12,8 +12,8 @@ from ansible_collections.progressive.delivery.plugins.module_utils import _host,
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput
 
 NOW = 1_800_000_000.0
-STAGES = [{'arm': 'canary', 'label': 'canary 20 %', 'bake_s': 60, 'share_bp': 2000},
-          {'arm': 'green', 'label': 'green 100 %', 'bake_s': 60, 'share_bp': 10000}]
+STAGES = [{'arm': 'canary', 'label': 'canary 20 %', 'bake_s': 60, 'load_bp': 2000},
+          {'arm': 'green', 'label': 'green 100 %', 'bake_s': 60, 'load_bp': 10000}]
 PLAN = {'stable': 'blue', 'candidates': ['canary', 'green'], 'stages': STAGES}
 LB = {'name': 'lb', 'shares': 'blue 100 %', 'notes': [], 'problems': [], 'lacking': [], 'owner': '', 'leases': 'by itself'}
 

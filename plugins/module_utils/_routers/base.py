@@ -17,7 +17,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.progressive.delivery.plugins.module_utils._duration import format_duration
-from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Conflict
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Conflict, Unsupported
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import iso
 from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, Split, format_share
 
@@ -50,6 +50,8 @@ class Capabilities:
     verify: tuple[str, ...]
     native_lease: bool
     """Whether the data plane itself ends a split whose lease runs out; else a watchdog process of this host does."""
+    mirror: str = ''
+    """The finest share of the requests that can be copied to an arm, as a person reads it; nothing where none can."""
 
 
 @dataclass(frozen=True)
@@ -246,6 +248,9 @@ def describe(change: Change) -> str:
         if matches.pop(match.condition, None) != match.arm:
             moves.append('%s %s=%s -> %s' % (match.kind, match.name, match.value, match.arm))
     moves += ['%s %s=%s no longer -> %s' % (condition + (arm,)) for condition, arm in matches.items()]
+    copies = [{one.mirror.arm: one.mirror.bp} if one and one.mirror else {} for one in (change.before, change.after)]
+    moves += ['copies to %s %s -> %s' % (arm, *(format_share(one.get(arm, 0)) for one in copies))
+              for arm in dict.fromkeys([*copies[0], *copies[1]]) if copies[0].get(arm) != copies[1].get(arm)]
     unmoved = 'claim released' if change.kind == 'release' else 'shares unchanged'
     return '%s on %s: %s' % (change.service, change.endpoint, ', '.join(moves) or unmoved)
 
@@ -259,6 +264,7 @@ def report(observed: Observed) -> dict[str, t.Any]:
         'candidates': dict(effective.candidates) if effective else {}, 'configured_bp': observed.configured_bp,
         'sticky': effective.sticky if effective else 'none',
         'matches': [{match.kind: match.name, 'value': match.value, 'arm': match.arm} for match in effective.matches] if effective else [],
+        'mirror': {'arm': effective.mirror.arm, 'share_bp': effective.mirror.bp} if effective and effective.mirror else {},
         'lease_left_s': None if observed.lease_left_s is None else round(observed.lease_left_s, 3),
         'rollout': claim.rollout if claim else None, 'by': claim.by if claim else None, 'since': claim.since if claim else None,
         'usable': dict(observed.usable), 'unknown': list(observed.unknown), 'notes': list(observed.notes + observed.problems)}
@@ -274,8 +280,15 @@ def check_claim(observed: Observed, rollout: str | None, force: bool) -> None:
         observed.service, observed.endpoint, claim.rollout, claim.by, iso(claim.since), lease))
 
 
+def check_no_mirror(split: Split, endpoint: str) -> None:
+    """Raises Unsupported when *split* wants copies of requests, for a router that makes none."""
+    if split.mirror:
+        raise Unsupported('%s cannot copy requests to an arm (%s): its kind of router has no mirror; leave "mirror" out.' % (
+            endpoint, split.mirror))
+
+
 def check_arms_known(service: str, arms: t.Mapping[str, Arm], split: Split) -> None:
     """Raises BadInput for an arm of *split* that the service does not have."""
-    for name, _bp in split.arms:
+    for name in dict.fromkeys([name for name, _bp in split.arms] + list(split.used)):
         if name not in arms:
             raise BadInput('The arm "%s" is not one of %s: its arms are %s.' % (name, service, ', '.join(sorted(arms))))

@@ -29,7 +29,7 @@ ROUTERS = HAPROXY_ROUTERS + KUBE_ROUTERS
 # Options that mean something to one family of routers only; none of them has a default.
 _HAPROXY_ONLY = ('socket', 'map', 'file', 'matches', 'ring', 'state_dir')
 _KUBE_ONLY = ('kubeconfig', 'context', 'namespace', 'object', 'kind', 'rules', 'port', 'lease_image', 'metrics', 'probe', 'root_namespace',
-              'destination_rule', 'admin')
+              'destination_rule', 'admin', 'mirror')
 HAPROXY_ARM = ('backend', 'servers')
 KUBE_ARM = ('backend', 'port', 'subset', 'labels', 'deployment')
 """What an arm may have at an endpoint of the family; an arm of the service may have all of it."""
@@ -77,6 +77,7 @@ ENDPOINT_SPEC: dict[str, t.Any] = {
     'root_namespace': {'type': 'str'},
     'destination_rule': {'type': 'str'},
     'admin': {'type': 'list', 'elements': 'str'},
+    'mirror': {'type': 'bool'},
 }
 """Argument spec of an element of ``endpoints``; ``docs/architecture.md`` says what each means."""
 

@@ -17,11 +17,13 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.istio_deadline import HEADER, limit_of
+from ansible_collections.progressive.delivery.plugins.module_utils._routers.istio_rules import mirrors
 
 DUMP = '/config_dump?resource=dynamic_route_configs'
 """Where Envoy's administration tells the routes that it was given."""
 
 _Target = t.Tuple[str, str, int]
+_MILLIONTHS = {'HUNDRED': 10_000, 'TEN_THOUSAND': 100, 'MILLION': 1}
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,17 @@ class Way:
 
     to: frozenset[_Target]
     limit: int | None
+    copies: frozenset[_Target] = frozenset()
+    """The same of copies, in parts per million of the requests."""
+
+    def does(self, other: Way) -> bool:
+        """Whether this is *other*, or the same renewed since: a renewal may have reached the Envoy before it was looked at."""
+        return (self.to, self.copies) == (other.to, other.copies) and (
+            self.limit == other.limit or None not in (self.limit, other.limit) and t.cast(int, self.limit) > t.cast(int, other.limit))
 
     def __str__(self) -> str:
-        return ', '.join(sorted('%s%s %d' % (host, '/' + subset if subset else '', weight) for host, subset, weight in self.to)) + (
-            ' until %d' % self.limit if self.limit else '')
+        copies = ', copies to ' + _said(self.copies) if self.copies else ''
+        return _said(self.to) + copies + (' until %d' % self.limit if self.limit else '')
 
 
 def wanted(http: t.Iterable[t.Mapping[str, t.Any]], full: t.Callable[[str], str]) -> set[Way]:
@@ -44,9 +53,13 @@ def wanted(http: t.Iterable[t.Mapping[str, t.Any]], full: t.Callable[[str], str]
         targets = [(full((entry.get('destination') or {}).get('host') or ''), (entry.get('destination') or {}).get('subset') or '',
                     entry.get('weight') or 0) for entry in entries]
         targets = [target for target in targets if target[2]] if len(targets) > 1 else targets
+        copies = [(full((one.get('destination') or {}).get('host') or ''), (one.get('destination') or {}).get('subset') or '',
+                   round((one.get('percentage') or {'value': 100}).get('value', 0) * 10_000)) for one in mirrors(rule)]
         for match in rule.get('match') or [{}]:
             if targets:
-                ways.add(Way(_plain(targets), limit_of(((match.get('headers') or {}).get(HEADER) or {}).get('regex'))))
+                limit = limit_of(((match.get('headers') or {}).get(HEADER) or {}).get('regex'))
+                # istiod leaves out what copies nothing.
+                ways.add(Way(_plain(targets), limit, frozenset(one for one in copies if one[2])))
     return ways
 
 
@@ -67,7 +80,13 @@ def shown(dump: t.Any, namespace: str, name: str) -> set[Way]:
                 targets.append((parts[3], parts[2], int(cluster.get('weight') or 0)))
         limits = [limit_of((((header.get('string_match') or {}).get('safe_regex')) or {}).get('regex'))
                   for header in (route.get('match') or {}).get('headers') or [] if header.get('name') == HEADER]
-        ways.add(Way(_plain(targets), limits[0] if limits else None))
+        copies = set()
+        for one in action.get('request_mirror_policies') or []:
+            parts = str(one.get('cluster')).split('|')
+            part = (one.get('runtime_fraction') or {}).get('default_value') or {'numerator': 100}
+            if len(parts) == 4:
+                copies.add((parts[3], parts[2], part.get('numerator', 0) * _MILLIONTHS[part.get('denominator') or 'HUNDRED']))
+        ways.add(Way(_plain(targets), limits[0] if limits else None, frozenset(copies)))
     return ways
 
 
@@ -75,13 +94,17 @@ def difference(want: t.Collection[Way], has: t.Collection[Way]) -> str:
     """Returns what an Envoy lacks, or has too much, of what it should have; nothing when it has a split and no other."""
     if not has:
         return 'it has no route of it'
-    strange = [way for way in has if way not in want]
+    strange = [way for way in has if not any(way.does(one) for one in want)]
     if strange:
         return 'it still sends requests to %s' % '; '.join(sorted(map(str, strange)))
-    lacking = [way for way in want if way.limit is not None and way not in has]
+    lacking = [one for one in want if one.limit is not None and not any(way.does(one) for way in has)]
     if lacking:
         return 'it does not send requests to %s yet' % '; '.join(sorted(map(str, lacking)))
     return ''
+
+
+def _said(targets: t.Iterable[_Target]) -> str:
+    return ', '.join(sorted('%s%s %d' % (host, '/' + subset if subset else '', weight) for host, subset, weight in targets))
 
 
 def _plain(targets: t.Sequence[_Target]) -> frozenset[_Target]:

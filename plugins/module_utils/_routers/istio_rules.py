@@ -12,7 +12,7 @@ timeouts, faults, CORS, rewrites and mirrors too) that differ in their name, in 
 also asks for a time before the deadline (``istio_deadline.py``):
 
     progressive-delivery:shop:0:match0    with the header or cookie: all to the arm
-    progressive-delivery:shop:0:split     the shares
+    progressive-delivery:shop:0:split     the shares, and copies to an arm
     (the user's)                          all to the stable arm
 
 The first rule that matches wins, so when the deadline has passed, or nobody stamps the time, the user's own rule is in force. Without
@@ -29,12 +29,13 @@ from dataclasses import dataclass
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import Unsupported
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.istio_deadline import HEADER, below, limit_of
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.weights_fit import to_bp
-from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, Match, Split
+from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, Match, Mirror, Split
 
 Rule = t.Dict[str, t.Any]
 
 _OURS = 'progressive-delivery:'
 _SCALE = 100
+_MIRROR = ('mirror', 'mirrorPercentage', 'mirrorPercent')
 _COOKIE = r'(.*;\s*)?%s=%s(;.*)?'
 _COOKIE_FOUND = re.compile(r'\(\.\*;\\s\*\)\?(?P<name>[^=]+)=(?P<value>.+)\(;\.\*\)\?')
 
@@ -57,6 +58,7 @@ class Found:
 
     weights: t.Mapping[str, int]
     matches: tuple[Match, ...] = ()
+    mirror: Mirror | None = None
     stable: str | None = None
     unknown: tuple[str, ...] = ()
     uniform: bool = True
@@ -88,9 +90,9 @@ class Rules:
         unknown = tuple(dict.fromkeys(name for one in said for name in one.unknown))
         problems += tuple(dict.fromkeys(problem for one in said for problem in one.problems))
         strays = sum(map(self._is_ours, http)) - sum(len(ours) for ours, _base in groups)
-        uniform = not strays and all(one.uniform and (to_bp(one.weights), one.matches, one.stable, one.leased) == (
-            to_bp(first.weights), first.matches, first.stable, first.leased) for one in said)
-        return Found(first.weights, first.matches, first.stable, unknown, uniform, problems, first.leased)
+        uniform = not strays and all(one.uniform and (to_bp(one.weights), one.matches, one.mirror, one.stable, one.leased) == (
+            to_bp(first.weights), first.matches, first.mirror, first.stable, first.leased) for one in said)
+        return Found(first.weights, first.matches, first.mirror, first.stable, unknown, uniform, problems, first.leased)
 
     def _groups(self, http: t.Sequence[Rule]) -> tuple[list[tuple[list[Rule], Rule]], tuple[str, ...]]:
         """Returns each base with the rules of ours before it, and problems."""
@@ -138,19 +140,27 @@ class Rules:
         if not ours:
             return Found(weights, unknown=unknown)
         stable = max(weights, key=lambda arm: weights[arm]) if weights else None
-        uniform, matches = set(weights) == {stable}, []
+        uniform, matches, mirror = set(weights) == {stable}, [], None
         for rule in ours:
             shares, strange = self._weights(rule)
             unknown += strange
             limits = {limit_of(((match.get('headers') or {}).get(HEADER) or {}).get('regex')) for match in rule.get('match') or ()}
             uniform = uniform and len(limits) == 1 and None not in limits
             if rule['name'].endswith(':split'):
-                weights = shares
+                weights, mirror = shares, self._mirror(rule, base)
             elif len(shares) == 1:
                 found = self._condition(rule, base, next(iter(shares)))
                 matches += [found] if found else []
                 uniform = uniform and found is not None
-        return Found(weights, tuple(matches), stable, unknown, uniform, leased=True)
+        return Found(weights, tuple(matches), mirror, stable, unknown, uniform, leased=True)
+
+    def _mirror(self, rule: Rule, base: Rule) -> Mirror | None:
+        """Returns what a rule of ours copies to an arm, besides what *base* copies."""
+        for one in mirrors(rule)[len(mirrors(base)):]:
+            arm = self._arm_of(one)
+            if arm:
+                return Mirror(arm, round((one.get('percentage') or {'value': 100}).get('value', 0) * 100))
+        return None
 
     def _weights(self, rule: Rule) -> tuple[dict[str, int], tuple[str, ...]]:
         entries = rule['route']
@@ -215,8 +225,13 @@ class Rules:
             name, wanted = (match.name.lower(), {'exact': match.value}) if match.kind == 'header' else (
                 'cookie', {'regex': _COOKIE % (re.escape(match.name), re.escape(match.value))})
             rules.append(self._copy(base, '%d:match%d' % (number, position), {match.arm: TOTAL}, {name: wanted}, limit))
-        if split.candidates:
+        if split.candidates or split.mirror:
             rules.append(self._copy(base, '%d:split' % number, {arm: bp for arm, bp in split.arms if bp}, {}, limit))
+        if split.mirror:
+            rules[-1]['mirrors'] = mirrors(base) + [{
+                'destination': self._entry(base, split.mirror.arm)['destination'], 'percentage': {'value': split.mirror.bp / 100}}]
+            for key in _MIRROR:
+                rules[-1].pop(key, None)
         return rules
 
     def _copy(self, base: Rule, name: str, shares: t.Mapping[str, int], headers: t.Mapping[str, t.Any], limit: int) -> Rule:
@@ -273,6 +288,15 @@ class Rules:
 def _destination(entry: t.Mapping[str, t.Any]) -> Destination:
     found = entry.get('destination') or {}
     return Destination(str(found.get('host') or ''), found.get('subset') or None, (found.get('port') or {}).get('number'))
+
+
+def mirrors(rule: Rule) -> list[Rule]:
+    """Where a rule copies requests to. It says so in one of two ways, and may not in both."""
+    found = copy.deepcopy(rule.get('mirrors') or [])
+    if rule.get('mirror'):
+        share = rule.get('mirrorPercentage') or ({'value': rule['mirrorPercent']} if 'mirrorPercent' in rule else None)
+        found.append({'destination': copy.deepcopy(rule['mirror']), **({'percentage': copy.deepcopy(share)} if share else {})})
+    return found
 
 
 def _named(rule: Rule) -> str:

@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput
 from ansible_collections.progressive.delivery.plugins.module_utils._kube.objects import Obj, Ref
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Arm, Capabilities
-from ansible_collections.progressive.delivery.plugins.module_utils._split import Match, Split
+from ansible_collections.progressive.delivery.plugins.module_utils._split import Match, Mirror, Split
 
 Objects = t.Mapping[str, t.Optional[Obj]]
 """The objects of an endpoint, by the keys of ``Codec.refs``."""
@@ -59,6 +59,7 @@ class Decoded:
     """Services (subsets, pools) that take part and belong to no arm. Their weights are in nobody's share."""
     matches: tuple[Match, ...] = ()
     sticky: str = 'none'
+    mirror: Mirror | None = None
     stable: str | None = None
     """The stable arm where the objects themselves say it (the main Ingress); else the record does, or the largest weight."""
     uniform: bool = True

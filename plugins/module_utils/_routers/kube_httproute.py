@@ -25,13 +25,26 @@ from ansible_collections.progressive.delivery.plugins.module_utils._kube.objects
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Capabilities
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import Accepted, Decoded, Objects
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_weights import Element, Kind, WeightsCodec
-from ansible_collections.progressive.delivery.plugins.module_utils._split import Match, Split
+from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, Match, Mirror, Split
 
 _GROUP = 'gateway.networking.k8s.io'
 KINDS = {
     'HTTPRoute': Kind(_GROUP, 'v1', 'httproutes', ('spec', 'rules'), 'backendRefs', 'name', 'port', apart=True),
     'GRPCRoute': Kind(_GROUP, 'v1', 'grpcroutes', ('spec', 'rules'), 'backendRefs', 'name', 'port', apart=True),
 }
+# What becomes of the filter RequestMirror: a controller copies the share that is asked for, or all, or answers every request of the rule
+# with 500. Read in their code and seen at the data planes of the tests (Traefik, Contour), or in their conformance reports.
+_SHARES, _ALL, _NONE = 'shares', 'all', 'none'
+_COPYING = {
+    'traefik.io/gateway-controller': _NONE,
+    'projectcontour.io/gateway-controller': _ALL,
+    'istio.io/gateway-controller': _SHARES,
+    'gateway.envoyproxy.io/gatewayclass-controller': _SHARES,
+    'io.cilium/gateway-controller': _SHARES,
+    'kgateway.dev/kgateway': _SHARES,
+    'gateway.nginx.org/nginx-gateway-controller': _SHARES,
+}
+_MIRROR = 'RequestMirror'
 _COOKIE = '^(.*; ?)?%s=%s(;.*)?$'
 _COOKIE_PARTS = re.compile(r'\^\(\.\*; \?\)\?(?P<name>.+?)=(?P<value>.+)\(;\.\*\)\?\$')
 _RULES_MOST = 16
@@ -48,7 +61,8 @@ class HttpRouteCodec(WeightsCodec):
         return KINDS[kind or 'HTTPRoute']
 
     def capabilities(self) -> Capabilities:
-        return replace(super().capabilities(), matches=(('header', '*', '*'), ('cookie', '*', '*')), verify=('L0', 'L1'))
+        return replace(super().capabilities(), matches=(('header', '*', '*'), ('cookie', '*', '*')), verify=('L0', 'L1'),
+                       mirror='' if self._copying is False else '0.01 %')
 
     def _candidates(self, rules: list[Element]) -> list[Element]:
         return [rule for rule in rules if not self._is_managed(rule)]
@@ -99,6 +113,7 @@ class HttpRouteCodec(WeightsCodec):
     def _matched(self, rule: Element, match: Match, obj: Obj) -> Element:
         """Returns the rule that takes the requests of *rule* that have the header or cookie of *match*."""
         new = {key: copy.deepcopy(value) for key, value in rule.items() if key not in ('backendRefs', 'sessionPersistence')}
+        self._copy(obj, new, None)
         if match.kind == 'header':
             wanted = {'type': 'Exact', 'name': match.name, 'value': match.value}
         else:
@@ -113,6 +128,43 @@ class HttpRouteCodec(WeightsCodec):
         ref = ref or self._made(obj, match.arm, 1, rule['backendRefs'])
         new['backendRefs'] = [dict(ref, weight=1)]
         return new
+
+    # ---- copies
+
+    def _mirror(self, obj: Obj, rule: Element) -> Mirror | None:
+        return next((Mirror(t.cast(str, self._arm(obj, ref)), bp) for ref, bp in map(_copied, rule.get('filters') or ())
+                     if ref and self._arm(obj, ref)), None)
+
+    def _copy(self, obj: Obj, rule: Element, mirror: Mirror | None) -> None:
+        filters = [one for one in rule.get('filters') or () if not (_copied(one)[0] and self._arm(obj, _copied(one)[0] or {}))]
+        if mirror:
+            self._check_copying(obj, mirror)
+            ref = self._made(obj, mirror.arm, 1, rule.get('backendRefs') or ())
+            share = {} if mirror.bp == TOTAL else {'fraction': {'numerator': mirror.bp, 'denominator': TOTAL}}
+            ref = {key: value for key, value in ref.items() if key != 'weight'}
+            filters.append({'type': _MIRROR, 'requestMirror': {'backendRef': ref, **share}})
+        if filters:
+            rule['filters'] = filters
+        else:
+            rule.pop('filters', None)
+
+    def _check_copying(self, obj: Obj, mirror: Mirror) -> None:
+        """Raises Unsupported unless all who serve the route are known, or said by the user, to copy *mirror*'s share."""
+        if self._copying:
+            return
+        names = {str(parent.get('controllerName')) for parent in (obj.get('status') or {}).get('parents') or ()}
+        found = {name: _COPYING.get(name, '') for name in sorted(names)}
+        for name, how in found.items():
+            if how == _NONE:
+                raise Unsupported('%s cannot make %s: %s answers all requests of a rule that asks for them with an error.' % (
+                    self.name, mirror, name))
+            if how == _ALL and mirror.bp != TOTAL:
+                raise Unsupported('%s cannot make %s: %s copies all requests of a rule whatever share is asked for; ask for 100 %%.' % (
+                    self.name, mirror, name))
+        unknown = [name for name, how in found.items() if not how] or ['' if found else 'a controller that has not taken the route']
+        if unknown[0]:
+            raise Unsupported('%s may not make %s: whether %s copies the share of a RequestMirror is not known; where it does, say '
+                              '"mirror: true" at the endpoint.' % (self.name, mirror, unknown[0]))
 
     def accepted(self, objects: Objects) -> Accepted:
         obj = t.cast(Obj, objects['route'])
@@ -141,6 +193,15 @@ def _condition(match: Element) -> tuple[str, str, str] | None:
         return ('header', str(header.get('name')), str(header.get('value')))
     parts = _COOKIE_PARTS.fullmatch(str(header.get('value')))
     return ('cookie', _plain(parts['name']), _plain(parts['value'])) if parts else None
+
+
+def _copied(one: Element) -> tuple[Element | None, int]:
+    """Returns where a filter copies requests to, None for nowhere, and how many of 10 000 (Gateway API: without a share, all)."""
+    told = one.get('requestMirror') if one.get('type') == _MIRROR else None
+    if not isinstance(told, dict) or not isinstance(told.get('backendRef'), dict):
+        return None, 0
+    part = told.get('fraction') or {'numerator': told.get('percent', 100)}
+    return told['backendRef'], round(part.get('numerator', 0) * TOTAL / (part.get('denominator') or 100))
 
 
 def _plain(escaped: str) -> str:

@@ -21,12 +21,12 @@ from ansible_collections.progressive.delivery.plugins.module_utils._errors impor
 from ansible_collections.progressive.delivery.plugins.module_utils._kube.objects import (
     Obj, Ops, annotated, annotation, content, diff, robust, token)
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import (
-    Arm, Change, Claim, Desired, Observed, check_arms_known, check_claim)
+    Arm, Change, Claim, Desired, Observed, check_arms_known, check_claim, check_no_mirror)
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import Codec, Decoded, Objects
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.record import Record, heir, public, recorded, released, way_to
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.weights_fit import to_bp
-from ansible_collections.progressive.delivery.plugins.module_utils._split import Match, Split, all_to
+from ansible_collections.progressive.delivery.plugins.module_utils._split import Match, Mirror, Split, all_to
 
 RECORD = 'progressive.delivery/%s'
 """Name of the annotation that holds the record of a service's split: JSON text."""
@@ -87,7 +87,7 @@ class KubePlan:
         split = None
         if stable is not None and shares:
             split = Split(tuple((arm, shares[arm]) for arm in self.arms if arm in shares and arm != stable)
-                          + ((stable, shares.get(stable, 0)),), seen.matches, seen.sticky)
+                          + ((stable, shares.get(stable, 0)),), seen.matches, seen.sticky, seen.mirror)
         left = facts.lease_left_s
         if self.can.native_lease:
             left = record['until'] - facts.now_s if record.get('until') else None
@@ -152,13 +152,15 @@ class KubePlan:
         if split.sticky not in self.can.sticky:
             raise Unsupported('%s cannot keep users on their arm (sticky: %s): its kind of route only draws at random.' % (
                 self.name, split.sticky))
+        if not self.can.mirror:
+            check_no_mirror(split, self.name)
         for problem in observed.problems:
             raise Unsupported(problem)
         check_claim(observed, desired.claim.rollout, desired.force)
         if observed.unknown and not desired.force:
             raise Conflict('%s on %s also goes to %s, which belongs to none of its arms: name it in "arms", or overwrite with force.' % (
                 self.service, self.name, ', '.join(observed.unknown)))
-        for name in dict.fromkeys([name for name, bp in split.arms if bp] + [match.arm for match in split.matches]):
+        for name in split.used:
             # A prediction is made before the arms are deployed, their Services with them.
             if desired.ready and name in state.facts.missing:
                 raise Unsupported(state.facts.missing[name])
@@ -176,7 +178,8 @@ class KubePlan:
         shares = to_bp({arm: weight for arm, weight in seen.weights.items() if weight > 0})
         has = {arm: bp for arm, bp in split.arms if bp}
         matches, wanted = ({match.condition + (match.arm,) for match in one.matches} for one in (seen, split))
-        same = seen.uniform and not seen.unknown and shares == has and seen.sticky == split.sticky and matches == wanted
+        same = seen.uniform and not seen.unknown and shares == has and seen.sticky == split.sticky and matches == wanted and (
+            seen.mirror == split.mirror)
         goal: dict[str, Obj | None] = {}
         if not same or deadline_s is not None:
             goal = dict(self.codec.encode(objects, split, deadline_s if self.can.native_lease else None))
@@ -299,12 +302,14 @@ def dumped(record: Record) -> str:
 def plain(split: Split) -> dict[str, t.Any]:
     """Returns a split as plain data that can be stored."""
     return {'arms': [list(pair) for pair in split.arms], 'sticky': split.sticky,
-            'matches': [[match.kind, match.name, match.value, match.arm] for match in split.matches]}
+            'matches': [[match.kind, match.name, match.value, match.arm] for match in split.matches],
+            'mirror': [split.mirror.arm, split.mirror.bp] if split.mirror else None}
 
 
 def parsed(raw: t.Mapping[str, t.Any]) -> Split:
     """Returns the split of ``plain``. Raises KeyError, TypeError or ValueError."""
-    return Split(tuple((str(arm), int(bp)) for arm, bp in raw['arms']), tuple(Match(*match) for match in raw['matches']), raw['sticky'])
+    return Split(tuple((str(arm), int(bp)) for arm, bp in raw['arms']), tuple(Match(*match) for match in raw['matches']), raw['sticky'],
+                 Mirror(*raw['mirror']) if raw.get('mirror') else None)
 
 
 def changes(write: Write) -> Ops:

@@ -411,7 +411,7 @@ class KubeRouter(Planned):
 
 def shown(decoded: Decoded) -> str:
     """Returns what identifies the split that objects show."""
-    text = repr((sorted(decoded.weights.items()), decoded.unknown, sorted(map(str, decoded.matches)), decoded.sticky))
+    text = repr((sorted(decoded.weights.items()), decoded.unknown, sorted(map(str, decoded.matches)), decoded.sticky, decoded.mirror))
     return hashlib.sha256(text.encode('utf-8')).hexdigest()
 
 

@@ -107,7 +107,7 @@ class VirtualServiceCodec(Plain):
 
     def capabilities(self) -> Capabilities:
         return Capabilities(arms=len(self.arms), unit='0.01 %', matches=(('header', '*', '*'), ('cookie', '*', '*')), sticky=('none',),
-                            verify=('L0',), native_lease=True)
+                            verify=('L0',), native_lease=True, mirror='0.01 %')
 
     def decode(self, objects: Objects) -> Decoded:
         route = objects[_ROUTE] or {}
@@ -120,7 +120,7 @@ class VirtualServiceCodec(Plain):
         if not spec.get('hosts'):
             notes.append('The VirtualService "%s" is a delegate: what its rules do depends on the one that delegates to it, and Istio '
                          'ignores, without a word, rules that do not fit.' % self._ref.name)
-        return Decoded(found.weights, found.unknown, found.matches, stable=found.stable,
+        return Decoded(found.weights, found.unknown, found.matches, mirror=found.mirror, stable=found.stable,
                        uniform=found.uniform and (not found.leased or _stamps(stamp)), problems=tuple(problems), notes=tuple(notes),
                        settled=(_STAMP,) if _stamps(stamp) else ())
 

@@ -8,7 +8,8 @@
 """Kinds that keep weights in a list: one codec, a row of a table for each kind. Pure.
 
 Sources of the rows: the kinds' own definitions (CRDs) and their controllers' code, by way of research: TraefikService drops services of
-weight 0; HTTPProxy shares evenly when no service has a weight, and an unset one is 0 as soon as another is set; ApisixRoute takes an
+weight 0; HTTPProxy shares evenly when no service has a weight, and an unset one is 0 as soon as another is set (of a destination
+with ``mirror`` it is the percentage that is copied, one for each rule); ApisixRoute takes an
 unset weight for 100; a VirtualServer of F5 wants two splits at least, whose weights sum to 100.
 """
 
@@ -25,7 +26,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._routers.base
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint, KubeOptions
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import (
     Accepted, Decoded, Instances, Objects, Plain, Wanted, by_service, check_ref)
-from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, Split, fit, format_share
+from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL, Mirror, Split, fit, format_share
 
 Element = t.Dict[str, t.Any]
 
@@ -56,6 +57,8 @@ class Kind:
     """What a destination has besides, when it is added."""
     condition: str | None = None
     """The condition of ``status.conditions`` that says whether the controller has accepted the object."""
+    copies: str = ''
+    """The finest share of requests that a destination with ``mirror`` gets copies of; nothing for a kind that has no such thing."""
     apart: bool = False
     """Whether its data plane may hear of a rule before it hears of a new destination: Envoy, over streams of their own for each."""
 
@@ -64,7 +67,7 @@ KINDS = {
     'TraefikService': Kind('traefik.io', 'v1alpha1', 'traefikservices', ('spec', 'weighted'), 'services', 'name', 'port', many=False,
                            most=100, made={'kind': 'Service'}),
     'HTTPProxy': Kind('projectcontour.io', 'v1', 'httpproxies', ('spec', 'routes'), 'services', 'name', 'port', unset=0, most=100,
-                      condition='Valid', apart=True),
+                      condition='Valid', copies='1 %', apart=True),
     'ApisixRoute': Kind('apisix.apache.org', 'v2', 'apisixroutes', ('spec', 'http'), 'backends', 'serviceName', 'servicePort', unset=100,
                         most=100),
     'VirtualServer': Kind('k8s.nginx.org', 'v1', 'virtualservers', ('spec', 'routes'), 'splits', 'pass', None, rule='path', total=100,
@@ -84,6 +87,7 @@ class WeightsCodec(Plain):
         self.arms = arms
         self._where = t.cast(KubeOptions, endpoint.kube)
         self._tolerance_bp = endpoint.tolerance_bp
+        self._copying = endpoint.options.get('mirror')
         self.kind = self._row(self._where.kind)
         for arm in arms.values():
             check_ref(arm, ('port',), self.name)
@@ -109,7 +113,7 @@ class WeightsCodec(Plain):
     def capabilities(self) -> Capabilities:
         unit = '0.01 %' if self.kind.total == TOTAL else '%g %%' % (100 / self.kind.total)
         return Capabilities(arms=self.kind.most, unit=unit, matches=(), sticky=('none',),
-                            verify=('L0', 'L1') if self.kind.condition else ('L0',), native_lease=False)
+                            verify=('L0', 'L1') if self.kind.condition else ('L0',), native_lease=False, mirror=self.kind.copies)
 
     def instances(self, objects: Objects) -> dict[str, Instances]:
         return by_service(self.arms)
@@ -193,9 +197,11 @@ class WeightsCodec(Plain):
                 elif weight > 0:
                     unknown[self._destination(obj, element)[0]] = None
             found.append({arm: weight for arm, weight in shares.items() if weight})
-        uniform = all(same_ratio(found[0], other) for other in found[1:])
+        copies = [self._mirror(obj, rule) for rule in rules]
+        uniform = all(same_ratio(found[0], other) for other in found[1:]) and len(set(copies)) < 2
         notes = () if uniform else ('The rules of the %s give different shares: the first one\'s are reported.' % self.refs()['route'].ref,)
-        return Decoded(found[0] if found else {}, tuple(unknown), uniform=uniform, problems=tuple(problems), notes=notes)
+        return Decoded(found[0] if found else {}, tuple(unknown), mirror=copies[0] if copies else None, uniform=uniform,
+                       problems=tuple(problems), notes=notes)
 
     # ---- encode
 
@@ -204,6 +210,7 @@ class WeightsCodec(Plain):
         weights = self._fitted(split)
         for rule in self._rules(obj)[0]:
             self._share(obj, rule, weights)
+            self._copy(obj, rule, split.mirror)
         return {'route': obj}
 
     def named(self, objects: Objects, split: Split) -> dict[str, Obj | None]:
@@ -258,6 +265,32 @@ class WeightsCodec(Plain):
                     backend, self.refs()['route'].ref, self.name))
             made[self.kind.port] = port
         return made
+
+    # ---- copies
+
+    def _mirrors(self, rule: Element) -> list[Element]:
+        return [one for one in rule.get(self.kind.arms) or () if isinstance(one, dict) and one.get('mirror')] if self.kind.copies else []
+
+    def _mirror(self, obj: Obj, rule: Element) -> Mirror | None:
+        """Returns what *rule* copies to an arm. Contour: the weight is a percentage, and 0 or none is all."""
+        return next((Mirror(t.cast(str, self._arm(obj, one)), (one.get('weight') or 100) * (TOTAL // 100))
+                     for one in self._mirrors(rule) if self._arm(obj, one)), None)
+
+    def _copy(self, obj: Obj, rule: Element, mirror: Mirror | None) -> None:
+        """Has *rule* copy what *mirror* says, and nothing else to any arm."""
+        ours = [one for one in self._mirrors(rule) if self._arm(obj, one)]
+        if ours:
+            rule[self.kind.arms] = [one for one in rule[self.kind.arms] if one not in ours]
+        if mirror is None:
+            return
+        if mirror.bp % 100:
+            raise Unsupported('The %s copies whole percents of the requests, and %s is none: ask for a share such as %s.' % (
+                self.refs()['route'].ref, format_share(mirror.bp), format_share(max(100, round(mirror.bp, -2)))))
+        if self._mirrors(rule):
+            raise Unsupported('A rule of the %s copies its requests to "%s" already, and can copy them to one Service: take that away '
+                              'first.' % (self.refs()['route'].ref, self._destination(obj, self._mirrors(rule)[0])[0]))
+        made = self._made(obj, mirror.arm, mirror.bp // 100, self._destinations(rule))
+        rule[self.kind.arms].append({**made, 'mirror': True})
 
     # ---- accepted
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Conflict, Unsupported
 from ansible_collections.progressive.delivery.plugins.module_utils._haproxy.parse import StatRow
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import (
-    Arm, Change, Claim, Desired, Observed, check_arms_known, check_claim)
+    Arm, Change, Claim, Desired, Observed, check_arms_known, check_claim, check_no_mirror)
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.map_value import MapValue, NotASplit
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.record import heir
@@ -102,6 +102,7 @@ class MapPlan:
         if split.partial and not desired.lease_s:
             raise BadInput('The split %s of %s needs a lease: a candidate has a share only while somebody watches it.' % (
                 split, self.service))
+        check_no_mirror(split, self.name)
         if len(split.candidates) > self.endpoint.slots:
             raise Unsupported('%s has lines for %d candidate%s, and the split %s has %d: '
                               'add a pair of lines per candidate and set "slots".' % (

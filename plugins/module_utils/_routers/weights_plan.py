@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Conflict, Unsupported
 from ansible_collections.progressive.delivery.plugins.module_utils._haproxy.parse import ServerState, StatRow
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import (
-    Arm, Change, Claim, Desired, Observed, check_arms_known, check_claim)
+    Arm, Change, Claim, Desired, Observed, check_arms_known, check_claim, check_no_mirror)
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.record import heir, public, recorded, released, way_to
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.weights_fit import fit_weights, to_bp
@@ -114,6 +114,7 @@ class WeightsPlan:
         if split.partial and not desired.lease_s:
             raise BadInput('The split %s of %s needs a lease: a candidate has a share only while somebody watches it.' % (
                 split, self.service))
+        check_no_mirror(split, self.name)
         if split.matches or split.sticky != 'none':
             raise Unsupported('%s splits by server weights, which know neither matches nor sticky users: '
                               'use the router haproxy_map for them.' % self.name)
