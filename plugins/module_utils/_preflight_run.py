@@ -192,7 +192,8 @@ class _Look:
 
     # ---- sources
 
-    async def _sources(self, stable: str | None, plan: dict[str, t.Any] | None) -> tuple[list[dict[str, t.Any]], dict[str, tuple[int, int]]]:
+    async def _sources(self, stable: str | None, plan: dict[str, t.Any] | None) -> tuple[
+            list[dict[str, t.Any]], dict[str, tuple[int, int]]]:
         if {'metrics', 'servers', 'capacity'} <= set(self.skip):
             return [], {}
         try:
