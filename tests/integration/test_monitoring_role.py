@@ -131,7 +131,8 @@ def test_it_installs_and_configures_all_of_it_and_twice_is_once(host):
     assert status == 0 and not list(etc.iterdir()), said
     status, said = host.play(**ours)
     assert status == 0, said
-    assert (etc / 'alertmanager.yml').stat().st_mode & 0o777 == 0o640, 'receivers have secrets'
+    kept = etc / 'alertmanager.yml'
+    assert (kept.stat().st_mode & 0o777, kept.group()) == (0o640, 'prometheus'), 'receivers have secrets, and it does not run as root'
     with host.alertmanager(etc / 'alertmanager.yml', port), host.prometheus(etc / 'prometheus.yml'):
         def seen(what):
             return answers('http://127.0.0.1:%d/api/v1/%s' % (host.port, what))['data']
