@@ -27,6 +27,7 @@ DEFINITIONS = {
     'istio': ('istio.io/istio', 'ISTIO', 'manifests/charts/base/files/crd-all.gen.yaml'),
     'traefik': ('github.com/traefik/traefik/v3', 'TRAEFIK',
                 'docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml'),
+    'prometheus': ('github.com/prometheus-operator/prometheus-operator', 'PROMETHEUS_OPERATOR', 'example/prometheus-operator-crd/*.yaml'),
     'contour': ('github.com/projectcontour/contour', 'CONTOUR', 'examples/contour/01-crds.yaml'),
 }
 

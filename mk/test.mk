@@ -62,7 +62,8 @@ sanity: venv-dev ## ansible-test sanity with each core that the machine has a Py
 molecule: venv-dev lab-setup ## scenarios on HAProxy processes, on containers and in a cluster (the one that runs, else one for them)
 	@CLUSTER_DIR=$${CLUSTER_DIR:-$(CURDIR)/.cluster} $(STEP) $@ scripts/in-copy scripts/molecule
 
-bench: venv-dev lab-setup ## figures: the way back of 1 and of 100 HAProxy processes, from a fault to the last bad answer, the cost of a ring
+bench: venv-dev lab-setup ## figures: the way back of 1 and of 100 HAProxy processes, from a fault to the last bad answer, the cost of a ring, and of being watched
 	@$(BIN)/python tests/bench/bench_rollback.py
 	@$(BIN)/python tests/bench/bench_ring.py
 	@$(BIN)/python tests/bench/bench_faults.py
+	@$(BIN)/python tests/bench/bench_monitoring.py

@@ -80,7 +80,8 @@ class Facts:
     lock: t.Mapping[str, t.Any] = field(default_factory=dict)
     """``{error}``, or ``{holder, alive, ours}`` when there is one."""
     sources: t.Sequence[t.Mapping[str, t.Any]] = ()
-    """``{name, error, data}`` of each source of observations; *data*: whether it had any for the stable arm."""
+    """``{name, error, data, needed}`` of each source of observations; *data*: whether it had any for the stable arm; *needed*: whether
+    a required condition asks it."""
     servers: t.Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """``{arm: (up, all)}``: servers or pods, where the routers count them."""
     scaled: bool = False
@@ -232,8 +233,10 @@ def _lock(facts: Facts, _limit_: Limit) -> t.Iterator[Row]:
 
 def _metrics(facts: Facts, _limit_: Limit) -> t.Iterator[Row]:
     for one in facts.sources:
-        if one.get('error'):
+        if one.get('error') and one.get('needed', True):
             yield Row('metrics', one['name'], FAIL, one['error'])
+        elif one.get('error'):
+            yield Row('metrics', one['name'], WARN, one['error'], 'No required condition asks it: the rollout goes on without.')
         elif not one['data']:
             yield Row('metrics', one['name'], WARN, 'it answers and has no data for the stable arm',
                       'See whether requests come, and whether the queries name the arm as the metrics do.')

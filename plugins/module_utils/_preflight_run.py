@@ -107,7 +107,7 @@ class _Look:
             return _preflight.Facts(**common)
         stable = plan['stable'] if plan else self.options['stable']
         (sources, servers), clocks, certificates, names, alerts = await asyncio.gather(
-            self._sources(stable), self._clocks(endpoints), self._each('certificates', self.places, looks.certificate),
+            self._sources(stable, plan), self._clocks(endpoints), self._each('certificates', self.places, looks.certificate),
             self._each('dns', self.names, looks.resolve), looks.alerts(self.alerts, self.deadline) if self._wants('alerts') else _none())
         state_dir = self.options['state_dir']
         return _preflight.Facts(
@@ -192,7 +192,8 @@ class _Look:
 
     # ---- sources
 
-    async def _sources(self, stable: str | None) -> tuple[list[dict[str, t.Any]], dict[str, tuple[int, int]]]:
+    async def _sources(self, stable: str | None, plan: dict[str, t.Any] | None) -> tuple[
+            list[dict[str, t.Any]], dict[str, tuple[int, int]]]:
         if {'metrics', 'servers', 'capacity'} <= set(self.skip):
             return [], {}
         try:
@@ -200,7 +201,7 @@ class _Look:
             sources = build_sources(self.service, self.options['arms'], self.options['endpoints'], self.options['sources'], versions)
         except BadInput as exc:
             return [{'name': '', 'error': str(exc)}], {}
-        found = await asyncio.gather(*(self._source(source, stable) for source in sources))
+        found = await asyncio.gather(*(self._source(source, stable, _needs(plan, source.name)) for source in sources))
         servers = {}
         for source, (_told, reading) in zip(sources, found):
             if source.name == ROUTER and reading:
@@ -208,7 +209,7 @@ class _Look:
                            for arm in self.options['arms'] if ('servers_total', arm) in reading.gauges}
         return [told for told, _reading in found], servers
 
-    async def _source(self, source: Source, stable: str | None) -> tuple[dict[str, t.Any], Reading | None]:
+    async def _source(self, source: Source, stable: str | None, needed: bool) -> tuple[dict[str, t.Any], Reading | None]:
         error, reading, data = '', None, False
         try:
             for poll in range(2):
@@ -231,7 +232,14 @@ class _Look:
                 await asyncio.wait_for(source.close(), 1.0)
             except (asyncio.TimeoutError, TimeoutError):
                 pass
-        return {'name': source.name, 'error': error, 'data': data}, reading
+        return {'name': source.name, 'error': error, 'data': data, 'needed': needed}, reading
+
+
+def _needs(plan: dict[str, t.Any] | None, name: str) -> bool:
+    """Whether a required condition of a stage asks the source *name*: without it no stage could pass."""
+    return plan is None or name == ROUTER or any(
+        (condition.get('source') or ROUTER) == name and condition.get('required', True)
+        for stage in plan['stages'] for condition in stage['conditions'])
 
 
 def _has_data(name: str, reading: Reading, stable: str | None) -> bool:

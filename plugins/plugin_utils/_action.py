@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible import constants as C
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
@@ -34,9 +35,14 @@ class DeliveryAction(ActionBase):
         super().run(tmp, task_vars)
         _validation, options = self.validate_argument_spec(argument_spec=self.SPEC, **self.CONSTRAINTS)
         try:
-            return self.target(options, task_vars or {}) if options.get('run_on') == 'target' else self.control(options)
+            result = self.target(options, task_vars or {}) if options.get('run_on') == 'target' else self.control(options)
         except DeliveryError as exc:
             return {'failed': True, 'changed': False, 'msg': str(exc)}
+        if not result.get('changed') and not result.get('failed'):
+            # Where tasks that changed nothing are not shown (display_ok_hosts), core drops their warnings with them, however they came.
+            for text in result.pop('warnings', ()):
+                self._display.display('[WARNING]: ' + text, color=C.COLOR_WARN, stderr=True)
+        return result
 
     def control(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
         """Does the work here and returns the task's result."""

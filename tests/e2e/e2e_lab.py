@@ -87,3 +87,35 @@ class Lab:
         url = 'http://127.0.0.1:%d/api/v1/query?%s' % (int(self.env['LAB_PORT']) + 2, urllib.parse.urlencode({'query': query}))
         with urllib.request.urlopen(url, timeout=10) as reply:
             return json.load(reply)['data']['result']
+
+
+class Dead:
+    """Everybody who may be told or asked beside a rollout, and none of them answers: variables of the rollout that name them."""
+
+    SECRET = 's3cr3t'
+
+    def __init__(self, textfile_dir: Path) -> None:
+        # Connections to the one are taken and never answered, those to the other refused.
+        self._silent, self._gone = socket.create_server(('127.0.0.1', 0)), socket.socket()
+        self._gone.bind(('127.0.0.1', 0))
+        silent, gone = ('http://127.0.0.1:%d' % one.getsockname()[1] for one in (self._silent, self._gone))
+        self.variables = {
+            'delivery_sources': {name: {'type': 'prometheus', 'url': url, 'queries': {'agents': 'shop_agents_active'}}
+                                 for name, url in (('mute', silent), ('gone', gone))},
+            'delivery_extra_conditions': [{'name': 'agents of ' + name, 'source': name, 'metric': 'agents', 'abort_below': 1,
+                                           'required': False} for name in ('mute', 'gone')],
+            'delivery_notifications': [
+                {'name': 'slack', 'type': 'slack', 'url': '%s/%s' % (silent, self.SECRET), 'timeout': 1},
+                {'name': 'teams', 'type': 'teams', 'url': '%s/%s' % (gone, self.SECRET), 'timeout': 1},
+                {'name': 'hook', 'type': 'webhook', 'url': silent, 'headers': {'Authorization': 'Bearer ' + self.SECRET}, 'timeout': 1},
+                {'name': 'duty', 'type': 'pagerduty', 'url': silent, 'integration_key': self.SECRET, 'timeout': 1},
+                {'name': 'mail', 'type': 'email', 'host': '127.0.0.1', 'port': self._silent.getsockname()[1], 'username': 'x',
+                 'password': self.SECRET, 'sender': 'a@example.org', 'to': 'b@example.org', 'secure': 'never', 'timeout': 1}],
+            # Until the last of them has been given up.
+            'delivery_notify_timeout': '2m',
+            'delivery_grafana_url': silent, 'delivery_grafana_token': self.SECRET, 'delivery_textfile_dir': str(textfile_dir)}
+        self.names = [channel['name'] for channel in self.variables['delivery_notifications']] + ['grafana', 'metrics']
+
+    def close(self) -> None:
+        self._silent.close()
+        self._gone.close()

@@ -9,13 +9,17 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
+from e2e_lab import Dead
 from haproxy_lab import wait_for
+from test_rollout import taken_out
 
-pytestmark = [pytest.mark.xdist_group('e2e'), pytest.mark.skipif(not shutil.which('prometheus'), reason='Prometheus is not installed')]
+pytestmark = pytest.mark.xdist_group('e2e')
+needs_prometheus = pytest.mark.skipif(not shutil.which('prometheus'), reason='Prometheus is not installed')
 
 
 def fired(lab, alert):
@@ -30,8 +34,8 @@ def firing(lab, alert):
 
 @pytest.fixture(scope='module')
 def rolled_back(lab):
-    if not shutil.which('prometheus-node-exporter'):
-        pytest.skip('the node exporter is not installed')
+    if not shutil.which('prometheus') or not shutil.which('prometheus-node-exporter'):
+        pytest.skip('Prometheus or the node exporter is not installed')
     done, result = lab.rollout('errors')
     assert result['outcome'] == 'rolled_back', done.stdout + done.stderr
     return result
@@ -71,5 +75,31 @@ def test_it_pages_once_and_the_page_is_over_by_itself(lab, rolled_back):
     assert told('chat', 'DeliveryErrorRateHigh') == told('page', 'DeliveryRolledBack') == []
 
 
+@needs_prometheus
 def test_the_labs_rules_are_those_of_the_role(lab):
     assert subprocess.run(['promtool', 'check', 'rules', str(lab.dir / 'rules.yml')], capture_output=True, check=False).returncode == 0
+
+
+def test_with_everybody_dead_a_bad_candidate_is_taken_out_all_the_same(lab):
+    """Sources that decide nothing, chats, mail, the pager, Grafana and the directory of the metrics: some refuse, some never answer."""
+    metrics = lab.dir / 'metrics'
+    metrics.mkdir()
+    # It was there when the rollout began.
+    lost = threading.Thread(target=lambda: wait_for(lambda: any(metrics.iterdir()), 'metrics', 200) and shutil.rmtree(metrics))
+    lost.start()
+    dead = Dead(metrics)
+    try:
+        done, result = lab.rollout('silent', '-e', json.dumps(dead.variables))
+    finally:
+        dead.close()
+        lost.join()
+    _screen, report = taken_out(lab, done, result, 'without an answer')
+    assert report['outcome'] == 'rolled_back'
+    said = ' '.join((done.stdout + done.stderr).split())
+    assert [name for name in dead.names if 'The channel "%s" did not take' % name not in said] == [], said
+    assert [name for name in ('mute', 'gone') if 'warn metrics %s: ' % name not in said] == [], said
+    journal = Path(result['journal']).read_text()
+    assert dead.SECRET not in said + journal
+    events = [json.loads(line) for line in journal.splitlines()]
+    back = next(event['ts'] for event in events if event['event'] == 'way_back')
+    assert back < min(event['ts'] for event in events if event['event'] == 'notified' and event['about'] == 'rolled_back')

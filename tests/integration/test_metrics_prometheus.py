@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import subprocess
+import sys
 import threading
 import time
 import urllib.parse
@@ -19,10 +20,11 @@ import haproxy_lab as lab
 import pytest
 
 from ansible_collections.progressive.delivery.plugins.module_utils import _gate
-from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, DeliveryError, Refused
+from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, DeliveryError, Refused, Unreachable
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.base import COUNTS, GAUGE
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.registry import build_sources
+from ansible_collections.progressive.delivery.plugins.module_utils._metrics.web import Answer, Client, read_access
 from ansible_collections.progressive.delivery.plugins.module_utils._watch import watch
 
 # One Prometheus for all of them.
@@ -328,6 +330,20 @@ def test_certificates_are_validated_unless_told_otherwise(tmp_path):
         assert 'ertificate' in poll({'url': url, 'queries': {'a': 'up'}}).errors[0]
         assert poll({'url': url, 'queries': {'a': 'up'}, 'ca_path': str(cert)}).gauges == {('a', ''): 1}
         assert poll({'url': url, 'queries': {'a': 'up'}, 'validate_certs': False}).gauges == {('a', ''): 1}
+
+        # Whoever asks at the same moment with less caution lends none of it.
+        async def many():
+            strict, lax = (Client(read_access('x', {'validate_certs': careful}), 4) for careful in (True, False))
+            asked = [client.fetch(url, 20) for _n in range(300) for client in (strict, lax)]
+            return await asyncio.gather(*asked, return_exceptions=True)
+        # Threads that take turns after every few instructions meet at whatever they share.
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            found = asyncio.run(many())
+        finally:
+            sys.setswitchinterval(before)
+        assert {type(answer) for answer in found[0::2]} == {Unreachable} and {type(answer) for answer in found[1::2]} == {Answer}
 
 
 def test_a_gate_knows_the_versions_of_its_arms(prometheus):

@@ -64,6 +64,28 @@ class Host:
             text=True, timeout=300, check=False)
         return done.returncode, done.stdout + done.stderr
 
+    @contextlib.contextmanager
+    def running(self, *command, ready):
+        """A process for as long as the body runs, which begins when *ready* answers."""
+        with open(self.dir / 'log', 'ab') as log:
+            process = subprocess.Popen([str(word) for word in command], stdout=log, stderr=log)
+            try:
+                wait_for(lambda: answers(ready), command[0], 30)
+                yield
+            finally:
+                process.terminate()
+                process.wait(20)
+
+    def prometheus(self, config):
+        return self.running('prometheus', '--config.file=%s' % config, '--storage.tsdb.path=%s' % (self.dir / 'data'),
+                            '--web.listen-address=127.0.0.1:%d' % self.port, '--web.enable-lifecycle',
+                            ready='http://127.0.0.1:%d/-/ready' % self.port)
+
+    def alertmanager(self, config, port):
+        return self.running('prometheus-alertmanager', '--config.file=%s' % config, '--storage.path=%s' % (self.dir / 'alerts'),
+                            '--web.listen-address=127.0.0.1:%d' % port, '--cluster.listen-address=',
+                            ready='http://127.0.0.1:%d/-/ready' % port)
+
     def limits(self):
         made = yaml.safe_load((self.rules / 'progressive_delivery.yml').read_text())
         rules = [rule for group in made['groups'] for rule in group['rules']]
@@ -76,16 +98,12 @@ def host(tmp_path):
 
 
 def test_it_plugs_into_a_prometheus_that_runs_and_twice_is_once(host):
-    log = open(host.dir / 'log', 'wb')
-    process = subprocess.Popen(['prometheus', '--config.file=%s' % host.config, '--storage.tsdb.path=%s' % (host.dir / 'data'),
-                                '--web.listen-address=127.0.0.1:%d' % host.port, '--web.enable-lifecycle'], stdout=log, stderr=log)
-    try:
-        url = 'http://127.0.0.1:%d' % host.port
-        wait_for(lambda: answers(url + '/-/ready'), 'Prometheus', 30)
+    with host.prometheus(host.config):
         before = host.config.read_text()
         status, said = host.play(monitoring_reload='http')
         assert status == 0, said
-        names = {rule['name'] for group in answers(url + '/api/v1/rules')['data']['groups'] for rule in group['rules']}
+        groups = answers('http://127.0.0.1:%d/api/v1/rules' % host.port)['data']['groups']
+        names = {rule['name'] for group in groups for rule in group['rules']}
         assert {'DeliveryErrorRateHigh', 'DeliveryRolloutStuck', 'service_arm:delivery_errors:ratio'} <= names
         assert host.config.read_text() == before and [path.name for path in host.rules.iterdir()] == ['progressive_delivery.yml']
         status, said = host.play(monitoring_reload='http')
@@ -94,10 +112,36 @@ def test_it_plugs_into_a_prometheus_that_runs_and_twice_is_once(host):
         # The gate's variable is the alert's.
         status, said = host.play(delivery_error_ratio_abort=0.02)
         assert status == 0 and ' > 0.02 ' in host.limits()[0], said
-    finally:
-        process.terminate()
-        process.wait(20)
-        log.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which('apt-get') or not shutil.which('amtool'),
+                    reason='needs root on Debian, with Alertmanager: run scripts/apt prometheus-alertmanager')
+def test_it_installs_and_configures_all_of_it_and_twice_is_once(host):
+    """The packages are those of this machine; their configuration is put elsewhere, and taken by real ones."""
+    etc, port = host.dir / 'etc', free_port()
+    etc.mkdir()
+    ours = {'monitoring_install': True, 'monitoring_prometheus_config': str(etc / 'prometheus.yml'),
+            'monitoring_prometheus_rules_dir': str(etc / 'rules.d'), 'monitoring_alertmanager_config': str(etc / 'alertmanager.yml'),
+            'monitoring_alertmanager_url': 'http://127.0.0.1:%d' % port, 'monitoring_interval': '1s',
+            'monitoring_scrape_configs': [
+                {'job_name': 'shop', 'static_configs': [{'targets': ['127.0.0.1:9'], 'labels': {'arm': 'blue'}}]}]}
+    # On a host that has none of it yet.
+    status, said = host.play(ROOT / 'playbooks' / 'monitoring.yml', '--check', **{
+        **ours, 'monitoring_promtool': '/nowhere/promtool', 'monitoring_amtool': '/nowhere/amtool', 'monitoring_reload': 'systemd'})
+    assert status == 0 and not list(etc.iterdir()), said
+    status, said = host.play(**ours)
+    assert status == 0, said
+    kept = etc / 'alertmanager.yml'
+    assert (kept.stat().st_mode & 0o777, kept.group()) == (0o640, 'prometheus'), 'receivers have secrets, and it does not run as root'
+    with host.alertmanager(etc / 'alertmanager.yml', port), host.prometheus(etc / 'prometheus.yml'):
+        def seen(what):
+            return answers('http://127.0.0.1:%d/api/v1/%s' % (host.port, what))['data']
+        wait_for(lambda: [one['url'] for one in seen('alertmanagers')['activeAlertmanagers']] == [
+            'http://127.0.0.1:%d/api/v2/alerts' % port], 'Alertmanager', 30)
+        assert [group['name'] for group in seen('rules')['groups']] == ['delivery of all services', 'delivery shop']
+        wait_for(lambda: [one['labels']['arm'] for one in seen('targets')['activeTargets']] == ['blue'], 'the target', 30)
+    status, said = host.play(**ours)
+    assert status == 0 and 'changed=0' in said, said
 
 
 def test_a_half_written_configuration_is_named_and_nothing_is_replaced(host):
@@ -162,11 +206,7 @@ def test_routes_inhibitions_and_silences_of_an_alertmanager(host, told):
 
     play, step = host.dir / 'silence.yml', {'name': 'progressive.delivery.monitoring', 'tasks_from': 'silence'}
     play.write_text(json.dumps([{'hosts': 'localhost', 'gather_facts': False, 'tasks': [{'ansible.builtin.include_role': step}]}]))
-    log = open(host.dir / 'log', 'wb')
-    process = subprocess.Popen(['prometheus-alertmanager', '--config.file=%s' % config, '--storage.path=%s' % (host.dir / 'data'),
-                                '--web.listen-address=127.0.0.1:%d' % host.port, '--cluster.listen-address='], stdout=log, stderr=log)
-    try:
-        wait_for(lambda: answers(url + '/-/ready'), 'Alertmanager', 30)
+    with host.alertmanager(config, host.port):
         # What is critical of a service says the slow answers as well, those of another service are told.
         fire(('DeliveryErrorRateHigh', 'critical', 'other'), ('DeliveryLatencyHigh', 'warning', 'other'),
              ('DeliveryRolledBack', 'warning', 'other'), ('DeliveryLatencyHigh', 'warning', 'third'))
@@ -186,9 +226,5 @@ def test_routes_inhibitions_and_silences_of_an_alertmanager(host, told):
                                  monitoring_silence_id=silence['id'])
         assert status == 0 and [one['status']['state'] for one in answers(url + '/api/v2/silences')] == ['expired'], said
         wait_for(lambda: heard('shop'), 'the page after the silence', 30)
-    finally:
-        process.terminate()
-        process.wait(20)
-        log.close()
     status, said = host.play(play, monitoring_alertmanager_url=url, delivery_by='me')
     assert status != 0 and 'Alertmanager at %s did not take the silence: ' % url in said and 'refused' in said, said

@@ -129,6 +129,15 @@ def test_no_request_yet_is_a_warning():
         assert states(preflight(one), 'metrics') == ['warn']
 
 
+@pytest.mark.parametrize(('required', 'state'), [(True, 'fail'), (False, 'warn')])
+def test_a_source_that_is_gone_stops_a_rollout_that_it_would_decide(one, required, state):
+    agents = {'name': 'agents', 'source': 'gone', 'metric': 'agents', 'abort_below': 1, 'required': required}
+    found = preflight(one, conditions=[ERRORS, agents], sources={
+        'gone': {'type': 'prometheus', 'url': 'http://127.0.0.1:9', 'queries': {'agents': 'x'}}})
+    (_subject, told, text), = [row for row in said(found, 'metrics') if row[0] == 'gone']
+    assert told == state and 'refused' in text and (found['state'] == 'fail') is required
+
+
 def test_a_plan_that_cannot_be(one):
     assert 'has no bake' in said(preflight(one, canary_stages=[{'share': '5%'}]), 'plan')[0][2]
 

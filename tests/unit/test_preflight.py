@@ -103,6 +103,8 @@ def test_pods_are_the_rollouts_own_matter():
 def test_metrics_that_are_silent_fail_and_those_without_data_warn():
     assert states('metrics', sources=[{'name': 'a', 'error': 'gone', 'data': False}, {'name': 'b', 'error': '', 'data': False},
                                       {'name': 'c', 'error': '', 'data': True}]) == ['fail', 'warn', 'pass']
+    # The rollout needs no source that decides nothing.
+    assert states('metrics', sources=[{'name': 'a', 'error': 'gone', 'data': False, 'needed': False}]) == ['warn']
 
 
 def test_clocks_are_compared_with_this_host_and_with_each_other():

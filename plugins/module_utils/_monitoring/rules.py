@@ -14,6 +14,8 @@ a window of a twelfth beside it, so that an alert ends soon after what caused it
 
 from __future__ import annotations
 
+import hashlib
+import re
 import typing as t
 
 from ansible_collections.progressive.delivery.plugins.module_utils._duration import parse_duration
@@ -22,6 +24,8 @@ from ansible_collections.progressive.delivery.plugins.module_utils._monitoring i
 
 BURNS = ((14.4, '1h', '5m', 'critical'), (6.0, '6h', '30m', 'critical'), (3.0, '1d', '2h', 'warning'), (1.0, '3d', '6h', 'warning'))
 _WINDOWS = tuple(dict.fromkeys(window for _factor, long, short, _severity in BURNS for window in (short, long)))
+# No service is called so.
+_ALL = 'delivery of all services'
 _INFO = 'service:delivery_rollout_info:last'
 _RECORDED = {'saturation': 'service_arm:delivery_saturation:ratio', 'memory': 'service_arm:delivery_memory:ratio',
              'cpu': 'service_arm:delivery_cpu:ratio', 'failed_instances': 'service_arm:delivery_failed_instances:count',
@@ -42,7 +46,7 @@ Rule = t.Dict[str, t.Any]
 def build(services: t.Sequence[s.Service], *, window: str, durations: t.Mapping[str, str], interval: str, stuck_after: str,
           rolled_back_hold: str, labels: t.Mapping[str, str]) -> dict[str, t.Any]:
     """Returns the file of rules as data. Durations are those of ``services.promql_duration``."""
-    groups = [{'name': 'delivery rollouts', 'interval': interval, 'rules': [
+    groups = [{'name': _ALL, 'interval': interval, 'rules': [
         _last_rollout(), *_rollout_alerts(durations, stuck_after, rolled_back_hold, labels)]}]
     for service in services:
         rules = [*_recorded(service, window), *_alerts(service, window, durations, labels)]
@@ -63,6 +67,23 @@ def from_options(raw: t.Any, options: t.Mapping[str, t.Any]) -> dict[str, t.Any]
         stuck_after=s.promql_duration(options['stuck_after'], 'monitoring_stuck_after'),
         rolled_back_hold=s.promql_duration(options['rolled_back_hold'], 'monitoring_rolled_back_hold'),
         labels=s.check_labels(options['labels'], 'in monitoring_labels'))
+
+
+def operator_objects(made: t.Mapping[str, t.Any], namespace: str, labels: t.Mapping[str, str] | None = None) -> list[dict[str, t.Any]]:
+    """Returns the rules *made* as objects of Prometheus' operator: one a service, since Kubernetes takes no large ones."""
+    return [{'apiVersion': 'monitoring.coreos.com/v1', 'kind': 'PrometheusRule',
+             'metadata': {'name': _object_name(group['name']), 'namespace': namespace,
+                          'labels': {**(labels or {}), 'app.kubernetes.io/managed-by': 'progressive.delivery'}},
+             'spec': {'groups': [group]}} for group in made['groups']]
+
+
+def _object_name(group: str) -> str:
+    if group == _ALL:
+        return 'progressive-delivery'
+    service = group.rpartition(' ')[2]
+    plain = re.sub('[^a-z0-9]+', '-', service.lower()).strip('-')
+    # Two services whose names differ in what such a name cannot have must not be one object.
+    return 'progressive-delivery-' + (plain if plain == service else '%s-%s' % (plain, hashlib.sha256(service.encode()).hexdigest()[:8]))
 
 
 def _record(name: str, expr: str, **labels: str) -> Rule:
