@@ -81,7 +81,8 @@ def move(cluster, namespace, gateway, **options):
     endpoint = {'name': 'edge', 'router': 'httproute', 'kind': 'GRPCRoute', 'namespace': namespace, 'object': gateway, 'deadline': 60,
                 'kubeconfig': cluster.facts.kubeconfig, 'lease_image': cluster.facts.service_image}
     return asyncio.run(run(validated(TRAFFIC_SPEC, {
-        'service': 'orders', 'arms': ARMS, 'endpoints': [endpoint], 'rollout': 'r1', 'by': 'me', 'verify_timeout': '60s', **options}), False))
+        'service': 'orders', 'arms': ARMS, 'endpoints': [endpoint], 'rollout': 'r1', 'by': 'me', 'verify_timeout': '60s',
+        **options}), False))
 
 
 @pytest.mark.parametrize('plane', sorted(PLANES))

@@ -48,7 +48,7 @@ def one(cluster: KubeApi, tmp_path: Path) -> t.Iterator[KubeShop]:
 @pytest.mark.parametrize('kind', sorted(ROUTES))
 def test_a_rollout_goes_forward_and_back(cluster: KubeApi, tmp_path: Path, kind: str) -> None:
     with shop(cluster, tmp_path, kind, labels={'mine': 'yes'}) as one:
-        total = 100 if kind == 'VirtualServer' else 10000
+        total = {'VirtualServer': 100, 'Ingress': 500}.get(kind, 10000)
         assert not one.do(split={'blue': '100%'})['diff'][0]['prepared'].count('%  ->'), 'nothing moves'
         result = one.canary('5%', version='2')
         assert result['changed'] and one.weights() == {'shop-blue': total * 95 // 100, 'shop-canary': total * 5 // 100}
