@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import typing as t
 from pathlib import Path
@@ -24,6 +25,7 @@ from traffic_lab import validated
 
 ARMS = {'blue': {'backend': 'shop-blue'}, 'canary': {'backend': 'shop-canary'}, 'green': {'backend': 'shop-green'}}
 RECORD = 'progressive.delivery/shop'
+ALB = 'alb.ingress.kubernetes.io/actions.shop'
 
 
 def rule(*services: str, **more: t.Any) -> dict[str, t.Any]:
@@ -41,28 +43,35 @@ class Route(t.NamedTuple):
     spec: dict[str, t.Any]
     destinations: t.Callable[[dict[str, t.Any]], list[dict[str, t.Any]]]
     service: str
+    meta: dict[str, t.Any] = {}
 
 
 ROUTES = {route.kind: route for route in (
     Route('httproute', 'HTTPRoute', 'gateway.networking.k8s.io/v1', 'httproutes',
-          {'parentRefs': [{'name': 'edge'}], 'rules': [rule('shop-blue')]}, lambda spec: spec['rules'][0]['backendRefs'], 'name'),
+          {'parentRefs': [{'name': 'edge'}], 'rules': [rule('shop-blue')]}, lambda obj: obj['spec']['rules'][0]['backendRefs'], 'name'),
     Route('httproute', 'GRPCRoute', 'gateway.networking.k8s.io/v1', 'grpcroutes',
-          {'parentRefs': [{'name': 'edge'}], 'rules': [rule('shop-blue')]}, lambda spec: spec['rules'][0]['backendRefs'], 'name'),
+          {'parentRefs': [{'name': 'edge'}], 'rules': [rule('shop-blue')]}, lambda obj: obj['spec']['rules'][0]['backendRefs'], 'name'),
     Route('weights', 'TraefikService', 'traefik.io/v1alpha1', 'traefikservices',
-          {'weighted': {'services': [{'name': 'shop-blue', 'port': 80}]}}, lambda spec: spec['weighted']['services'], 'name'),
+          {'weighted': {'services': [{'name': 'shop-blue', 'port': 80}]}}, lambda obj: obj['spec']['weighted']['services'], 'name'),
     Route('weights', 'HTTPProxy', 'projectcontour.io/v1', 'httpproxies',
           {'virtualhost': {'fqdn': 'shop.example'}, 'routes': [{'services': [{'name': 'shop-blue', 'port': 80}]}]},
-          lambda spec: spec['routes'][0]['services'], 'name'),
+          lambda obj: obj['spec']['routes'][0]['services'], 'name'),
     Route('weights', 'ApisixRoute', 'apisix.apache.org/v2', 'apisixroutes',
           {'http': [{'name': 'all', 'match': {'paths': ['/*']}, 'backends': [{'serviceName': 'shop-blue', 'servicePort': 80}]}]},
-          lambda spec: spec['http'][0]['backends'], 'serviceName'),
+          lambda obj: obj['spec']['http'][0]['backends'], 'serviceName'),
     Route('weights', 'VirtualServer', 'k8s.nginx.org/v1', 'virtualservers',
           {'host': 'shop.example', 'upstreams': [{'name': 'shop-' + arm, 'service': 'shop-' + arm, 'port': 80} for arm in ARMS],
            'routes': [{'path': '/', 'action': {'pass': 'shop-blue'}}]},
-          lambda spec: [{'name': one['action']['pass'], **one} for one in spec['routes'][0].get('splits') or [
-              {'weight': 100, 'action': spec['routes'][0]['action']}]], 'name'),
+          lambda obj: [{'name': one['action']['pass'], **one} for one in obj['spec']['routes'][0].get('splits') or [
+              {'weight': 100, 'action': obj['spec']['routes'][0]['action']}]], 'name'),
     Route('weights', 'TrafficSplit', 'split.smi-spec.io/v1alpha2', 'trafficsplits',
-          {'service': 'shop', 'backends': [{'service': 'shop-blue', 'weight': 1}]}, lambda spec: spec['backends'], 'service'),
+          {'service': 'shop', 'backends': [{'service': 'shop-blue', 'weight': 1}]}, lambda obj: obj['spec']['backends'], 'service'),
+    Route('weights', 'Ingress', 'networking.k8s.io/v1', 'ingresses',
+          {'rules': [{'http': {'paths': [{'path': '/', 'pathType': 'Prefix', 'backend': {'service': {
+              'name': 'shop', 'port': {'name': 'use-annotation'}}}}]}}]},
+          lambda obj: json.loads(obj['metadata']['annotations'][ALB])['forwardConfig']['targetGroups'], 'serviceName',
+          {'annotations': {ALB: json.dumps({'type': 'forward', 'forwardConfig': {
+              'targetGroups': [{'serviceName': 'shop-blue', 'servicePort': '80'}]}})}}),
 )}
 
 
@@ -77,7 +86,8 @@ class KubeShop:
         cluster.request('POST', '/api/v1/namespaces', {'apiVersion': 'v1', 'kind': 'Namespace', 'metadata': {'name': self.namespace}})
         self.path = '/apis/%s/namespaces/%s/%s/shop' % (self.route.api, self.namespace, self.route.plural)
         cluster.request('POST', self.path.rsplit('/', 1)[0], {
-            'apiVersion': self.route.api, 'kind': kind, 'metadata': {'name': 'shop', **meta}, 'spec': spec or self.route.spec})
+            'apiVersion': self.route.api, 'kind': kind, 'metadata': {'name': 'shop', **self.route.meta, **meta},
+            'spec': spec or self.route.spec})
         for arm in ARMS.values():
             self.service(arm['backend'])
 
@@ -137,7 +147,7 @@ class KubeShop:
 
     def weights(self, route: dict[str, t.Any] | None = None) -> dict[str, int]:
         """Services and their weights, those without any left out; of *route*, or as it is now."""
-        return {one[self.route.service]: one.get('weight', 1) for one in self.route.destinations((route or self.object())['spec'])
+        return {one[self.route.service]: one.get('weight', 1) for one in self.route.destinations(route or self.object())
                 if one.get('weight', 1)}
 
     def record(self) -> str:

@@ -116,7 +116,8 @@ options:
       kind:
         description:
           - For V(httproute), V(HTTPRoute), which is the default, or V(GRPCRoute).
-          - For V(weights), one of V(TraefikService), V(HTTPProxy), V(ApisixRoute), V(VirtualServer), V(TrafficSplit).
+          - For V(weights), one of V(TraefikService), V(HTTPProxy), V(ApisixRoute), V(VirtualServer), V(TrafficSplit), V(Ingress).
+          - V(Ingress) is one for the AWS load balancer controller, whose paths ask for an action by V(use-annotation).
         type: str
       rules:
         description:

@@ -2,16 +2,25 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Why a RequestMirror is not asked of every gateway: what comes of it where it is written all the same ("mirror: true")."""
+"""A stage in the shadow; and why a RequestMirror is not asked of every gateway: what comes of it where it is written all the same."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'e2e'))
+
 from ansible_collections.progressive.delivery.plugins.module_utils._traffic import TRAFFIC_SPEC, run
 from cluster_lab import Cluster
+from e2e_lab import Lab
 from haproxy_lab import wait_for
 from kube_load import ask
 from traffic_lab import validated
@@ -69,3 +78,26 @@ def test_traefik_answers_with_an_error(cluster, shop):
     wait_for(lambda: ask(cluster.port('traefik'), host, [{}] * 10) == ['500'] * 10, 'what comes of it', 60)
     move(cluster, shop, 'traefik', host, state='way_back')
     wait_for(lambda: ask(cluster.port('traefik'), host, [{}] * 10) == ['blue'] * 10, 'the way back', 60)
+
+
+@pytest.fixture
+def lab():
+    directory = Path(tempfile.mkdtemp(prefix='pd-mir-', dir='/tmp'))
+    made = Lab(directory)
+    made.env['LAB_ROUTERS'] = 'virtualservice'
+    try:
+        yield made
+    finally:
+        made.run(*made.command('down'))
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_a_bad_version_is_found_in_the_shadow_and_no_user_meets_it(lab):
+    stages = json.dumps({'delivery_canary_stages': [{'share': '0%', 'mirror': '20%', 'bake': '30s'}],
+                         'delivery_blue_green_stages': [{'share': '100%', 'bake': '5s'}]})
+    done = lab.run(*lab.command('run', '--fresh', '--rate', '100', '--duration', '300', '--', *lab.playbook(
+        'rollout.yml', '-e', 'delivery_version=5.1', '-e', 'lab_candidate=errors', '-e', stages)), timeout=600)
+    result = json.loads((lab.dir / 'result.json').read_text())
+    assert done.returncode != 0 and result['outcome'] == 'rolled_back', done.stdout + done.stderr
+    assert 'canary' in result['reason'] and 'requests failed' in result['reason']
+    assert (result['failed'], list(result['versions'])) == (0, ['5.0'])

@@ -50,7 +50,7 @@ def one(cluster: KubeApi, tmp_path: Path) -> t.Iterator[KubeShop]:
 @pytest.mark.parametrize('kind', sorted(ROUTES))
 def test_a_rollout_goes_forward_and_back(cluster: KubeApi, tmp_path: Path, kind: str) -> None:
     with shop(cluster, tmp_path, kind, labels={'mine': 'yes'}) as one:
-        total = 100 if kind == 'VirtualServer' else 10000
+        total = {'VirtualServer': 100, 'Ingress': 500}.get(kind, 10000)
         assert not one.do(split={'blue': '100%'})['diff'][0]['prepared'].count('%  ->'), 'nothing moves'
         result = one.canary('5%', version='2')
         assert result['changed'] and one.weights() == {'shop-blue': total * 95 // 100, 'shop-canary': total * 5 // 100}
@@ -467,6 +467,57 @@ def test_the_stage_is_in_force_when_the_controller_has_accepted_it(one: KubeShop
     thread.join()
     assert result['endpoints'][0]['evidence'] == {
         'level': 'L1', 'text': 'accepted by x.example/y', 'observed_bp': {'green': 10000}}
+
+
+MESH = {'group': '', 'kind': 'Service', 'name': 'shop'}
+
+
+def reporting(one: KubeShop, controller: str, parent: dict[str, t.Any], generation: bool = True, **said: str) -> threading.Thread:
+    """Has a controller report on the route once the canary has a share; *said* replaces the status of conditions."""
+    def report() -> bool:
+        route = one.object()
+        if not one.weights(route).get('shop-canary'):
+            return False
+        observed = {'observedGeneration': route['metadata']['generation']} if generation else {}
+        conditions = [{'type': kind, 'status': said.get(kind, 'True'), 'reason': 'Fine', 'message': '',
+                       'lastTransitionTime': '2026-01-01T00:00:00Z', **observed} for kind in ('Accepted', 'ResolvedRefs')]
+        one.patch({'status': {'parents': [{'controllerName': controller, 'parentRef': parent, 'conditions': conditions}]}},
+                  subresource='/status')
+        return True
+    thread = threading.Thread(target=lambda: wait_for(report, 'the change', 20))
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize('controller, parent, generation, level', [
+    # Linkerd calls the core group by name, names the namespace, and tells no generation.
+    ('linkerd.io/policy-controller', {**MESH, 'group': 'core'}, False, 'L0'),
+    ('istio.io/mesh-controller', MESH, True, 'L1')])
+def test_a_route_of_a_mesh_has_a_service_for_its_parent(cluster: KubeApi, tmp_path: Path, controller: str, parent: dict[str, t.Any],
+                                                        generation: bool, level: str) -> None:
+    with shop(cluster, tmp_path, spec={'parentRefs': [MESH], 'rules': [rule('shop-blue')]}) as one:
+        one.service('shop')
+        thread = reporting(one, controller, {**parent, 'namespace': one.namespace}, generation)
+        evidence = one.canary('20%', verify='L1', verify_timeout='10s')['endpoints'][0]['evidence']
+        thread.join()
+        assert (evidence['level'], controller in evidence['text']) == (level, True), evidence
+        assert ('which generation' in evidence['text']) == (not generation)
+        assert one.weights() == {'shop-canary': 2000, 'shop-blue': 8000}
+        assert 'clients in the mesh' in ' '.join(one.look()['notes'])
+        assert one.back()['changed'] and one.weights() == {'shop-blue': 10000}
+
+
+@pytest.mark.parametrize('parent, said, words', [
+    ({'name': 'shop'}, {}, 'no controller has taken it for the Service "shop"'),
+    (MESH, {'ResolvedRefs': 'False'}, 'linkerd.io/policy-controller on "shop" says Fine')])
+def test_a_mesh_that_has_not_taken_a_route_is_no_mesh_that_has(cluster: KubeApi, tmp_path: Path, parent: dict[str, t.Any],
+                                                               said: dict[str, str], words: str) -> None:
+    """A Gateway of the Service's name is another parent."""
+    with shop(cluster, tmp_path, spec={'parentRefs': [MESH], 'rules': [rule('shop-blue')]}) as one:
+        thread = reporting(one, 'linkerd.io/policy-controller', parent, generation='ResolvedRefs' not in said, **said)
+        assert words in sentence(lambda: one.canary('20%', verify='L1', verify_timeout='2s'))
+        thread.join()
+        assert one.weights().get('shop-canary') is None, 'what was written was put back'
 
 
 class Plane:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 
 import pytest
 from hypothesis import given
@@ -65,11 +66,18 @@ OBJECTS = {
         {'name': arm, 'service': 'shop-' + arm, 'port': 80} for arm in ('blue', 'green', 'canary')],
         'routes': [{'path': '/', 'action': {'pass': 'blue'}}, {'path': '/static', 'action': {'return': {'body': 'x'}}}]}},
     'TrafficSplit': {'spec': {'service': 'shop', 'backends': [{'service': 'shop-blue', 'weight': 1}]}},
+    'Ingress': {'spec': {'rules': [{'http': {'paths': [{'path': '/', 'backend': {'service': {
+        'name': 'shop', 'port': {'name': 'use-annotation'}}}}]}}]}},
 }
+ALB = 'alb.ingress.kubernetes.io/actions.'
+ACTIONS = {ALB + 'shop': '{"type": "forward", "forwardConfig": {"targetGroups": [{"serviceName": "shop-blue", "servicePort": "80"}]}}',
+           ALB + 'old': '{"type":"redirect","redirectConfig":{"host":"x"}}', ALB + 'broken': '{'}
 
 
 def table_object(kind):
-    return {'metadata': {'name': 'shop', 'namespace': 'default', 'uid': 'u', 'resourceVersion': '1'}, **copy.deepcopy(OBJECTS[kind])}
+    notes = {'annotations': dict(ACTIONS)} if kind == 'Ingress' else {}
+    metadata = {'name': 'shop', 'namespace': 'default', 'uid': 'u', 'resourceVersion': '1', **notes}
+    return {'metadata': metadata, **copy.deepcopy(OBJECTS[kind])}
 
 
 @st.composite
@@ -159,6 +167,29 @@ def test_a_kind_of_the_table_says_what_was_put_into_it(kind, data):
     assert has(seen) == {arm: bp / 10000 for arm, bp in split.arms if bp} and not seen.unknown
     assert one.encode(after, split) == after
     assert has(one.decode(one.encode(after, all_to('blue')))) == {'blue': 1.0}
+
+
+def test_actions_of_an_ingress_for_aws():
+    one, ingress = codec('weights', kind='Ingress'), table_object('Ingress')
+    split = Split((('canary', 500), ('blue', 9500)))
+    after = one.encode({'route': ingress}, split)['route']
+    notes = after['metadata']['annotations']
+    assert json.loads(notes[ALB + 'shop'])['forwardConfig']['targetGroups'] == [
+        {'serviceName': 'shop-canary', 'weight': 25, 'servicePort': 80}, {'serviceName': 'shop-blue', 'servicePort': '80', 'weight': 475}]
+    assert {key: notes[key] for key in (ALB + 'old', ALB + 'broken')} == {key: ACTIONS[key] for key in (ALB + 'old', ALB + 'broken')}
+    assert after['spec'] == ingress['spec'] and 'actions' not in after and one.capabilities().unit == '0.2 %'
+    # Argo writes all names in capitals, which the controller reads as well.
+    capitals = json.dumps({'Type': 'forward', 'ForwardConfig': {
+        'TargetGroups': [{'ServiceName': 'shop-blue', 'ServicePort': '80', 'Weight': 3}, {'ServiceName': 'shop-canary', 'ServicePort': '80',
+                                                                                          'Weight': 1}],
+        'TargetGroupStickinessConfig': {'Enabled': True, 'DurationSeconds': 60}}})
+    ingress['metadata']['annotations'][ALB + 'shop'] = capitals
+    seen = one.decode({'route': ingress})
+    assert has(seen) == {'blue': 0.75, 'canary': 0.25} and 'ties clients to target groups' in seen.notes[0]
+    back = one.encode({'route': ingress}, all_to('blue'))['route']['metadata']['annotations'][ALB + 'shop']
+    assert json.loads(back)['ForwardConfig']['TargetGroups'] == [{'ServiceName': 'shop-blue', 'ServicePort': '80', 'Weight': 500}]
+    ingress['spec']['rules'][0]['http']['paths'][0]['backend']['service']['port'] = {'number': 80}
+    assert 'leads nobody anywhere' in one.decode({'route': ingress}).problems[0]
 
 
 def test_what_the_unit_cannot_express_is_refused():

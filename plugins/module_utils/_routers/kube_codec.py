@@ -89,6 +89,8 @@ class Accepted:
 
     ok: bool | None
     text: str
+    sure: bool = True
+    """Whether that is said of the objects as they are now; else what is known is L0."""
 
 
 class Codec(t.Protocol):

@@ -90,6 +90,10 @@ class HttpRouteCodec(WeightsCodec):
         notes = seen.notes + ((
             'The %s ties clients to backends (sessionPersistence): those of a candidate stay there whatever its weight, until the way back '
             'takes it out.' % self.refs()['route'].ref,) if persistent else ())
+        meshed = [str(parent.get('name')) for parent in obj.get('spec', {}).get('parentRefs') or () if _kind(parent) == ('', 'Service')]
+        notes += (
+            'The %s has the Service "%s" for its parent: it is followed by clients in the mesh, not by others; and where a ServiceProfile '
+            'of Linkerd is for that Service, by nobody.' % (self.refs()['route'].ref, '", "'.join(meshed)),) if meshed else ()
         # A match that is there for one rule and not for another is not what was asked for.
         whole = all(count == len(rules) for count in matches.values())
         return replace(seen, unknown=tuple(unknown), matches=tuple(matches), uniform=seen.uniform and whole, notes=notes)
@@ -169,7 +173,7 @@ class HttpRouteCodec(WeightsCodec):
     def accepted(self, objects: Objects) -> Accepted:
         obj = t.cast(Obj, objects['route'])
         generation = obj['metadata'].get('generation', 0)
-        parents = (obj.get('status') or {}).get('parents') or ()
+        parents, silent = (obj.get('status') or {}).get('parents') or (), set()
         for wanted in obj.get('spec', {}).get('parentRefs') or ():
             if not any(_same_parent(wanted, parent.get('parentRef') or {}) for parent in parents):
                 return Accepted(None, 'no controller has taken it for the %s "%s"' % (wanted.get('kind', 'Gateway'), wanted.get('name')))
@@ -178,12 +182,18 @@ class HttpRouteCodec(WeightsCodec):
             conditions = {one.get('type'): one for one in parent.get('conditions') or ()}
             for name in ('Accepted', 'ResolvedRefs'):
                 one = conditions.get(name)
-                if one is None or one.get('observedGeneration', 0) < generation:
+                if one is None or one.get('observedGeneration', generation) < generation:
                     return Accepted(None, '%s has not looked at this generation of it' % where)
+                if 'observedGeneration' not in one:
+                    silent.add(str(parent.get('controllerName')))
                 if one.get('status') != 'True':
                     return Accepted(False, '%s says %s: %s' % (where, one.get('reason'), one.get('message')))
-        return Accepted(True if parents else None, 'accepted by %s' % ', '.join(
-            sorted({str(parent.get('controllerName')) for parent in parents})) if parents else 'no controller has taken it')
+        if not parents:
+            return Accepted(None, 'no controller has taken it')
+        # Linkerd's, for one: what it says may be of a generation before.
+        told = ', and %s does not say which generation of it' % ', '.join(sorted(silent)) if silent else ''
+        names = ', '.join(sorted({str(parent.get('controllerName')) for parent in parents}))
+        return Accepted(True, 'accepted by %s%s' % (names, told), not silent)
 
 
 def _condition(match: Element) -> tuple[str, str, str] | None:
@@ -209,5 +219,12 @@ def _plain(escaped: str) -> str:
 
 
 def _same_parent(wanted: t.Mapping[str, t.Any], found: t.Mapping[str, t.Any]) -> bool:
-    return all(wanted.get(key) == found.get(key) for key in ('name', 'sectionName', 'port') if key in wanted) and (
+    return _kind(wanted) == _kind(found) and all(wanted.get(key) == found.get(key) for key in ('name', 'sectionName', 'port')
+                                                 if key in wanted) and (
         'namespace' not in wanted or wanted['namespace'] == found.get('namespace', wanted['namespace']))
+
+
+def _kind(parent: t.Mapping[str, t.Any]) -> tuple[str, str]:
+    """A route of a mesh has a Service for its parent, whose group Linkerd calls by name."""
+    group = parent.get('group', _GROUP)
+    return '' if group == 'core' else group, parent.get('kind', 'Gateway')

@@ -384,7 +384,7 @@ class KubeRouter(Planned):
         while True:
             accepted = self._codec.accepted(objects)
             if accepted.ok:
-                return replace(reached, level='L1', text=accepted.text), objects
+                return replace(reached, level='L1' if accepted.sure else reached.level, text=accepted.text), objects
             if loop.time() >= end:
                 return replace(reached, ok=False, text='The %s was not accepted within %g s: %s' % (
                     self._home, timeout_s, accepted.text)), objects

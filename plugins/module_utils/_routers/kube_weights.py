@@ -10,7 +10,8 @@
 Sources of the rows: the kinds' own definitions (CRDs) and their controllers' code, by way of research: TraefikService drops services of
 weight 0; HTTPProxy shares evenly when no service has a weight, and an unset one is 0 as soon as another is set (of a destination
 with ``mirror`` it is the percentage that is copied, one for each rule); ApisixRoute takes an
-unset weight for 100; a VirtualServer of F5 wants two splits at least, whose weights sum to 100.
+unset weight for 100; a VirtualServer of F5 wants two splits at least, whose weights sum to 100; AWS takes weights up to 999 and five
+target groups.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput, Unsupported
 from ansible_collections.progressive.delivery.plugins.module_utils._kube.objects import Obj, Ref
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_dns_name, check_port
+from ansible_collections.progressive.delivery.plugins.module_utils._routers import kube_alb
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import Arm, Capabilities
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.endpoint import Endpoint, KubeOptions
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.kube_codec import (
@@ -59,6 +61,8 @@ class Kind:
     """The condition of ``status.conditions`` that says whether the controller has accepted the object."""
     copies: str = ''
     """The finest share of requests that a destination with ``mirror`` gets copies of; nothing for a kind that has no such thing."""
+    text: bool = False
+    """Whether the rules are JSON in annotations: those of the AWS load balancer controller (``kube_alb.py``)."""
     apart: bool = False
     """Whether its data plane may hear of a rule before it hears of a new destination: Envoy, over streams of their own for each."""
 
@@ -73,6 +77,9 @@ KINDS = {
     'VirtualServer': Kind('k8s.nginx.org', 'v1', 'virtualservers', ('spec', 'routes'), 'splits', 'pass', None, rule='path', total=100,
                           unset=0, most=100),
     'TrafficSplit': Kind('split.smi-spec.io', 'v1alpha2', 'trafficsplits', ('spec',), 'backends', 'service', None, many=False, most=100),
+    # Whole percents are exact in parts of 500, which in the largest total that AWS allows they are not.
+    'Ingress': Kind('networking.k8s.io', 'v1', 'ingresses', (kube_alb.RULES,), 'targetGroups', 'serviceName', 'servicePort', total=500,
+                    most=5, text=True),
 }
 
 
@@ -120,6 +127,14 @@ class WeightsCodec(Plain):
 
     # ---- rules
 
+    def _opened(self, objects: Objects) -> Obj:
+        """Returns a copy of the object, its rules where ``Kind.rules`` says."""
+        obj = t.cast(Obj, objects['route'])
+        return kube_alb.opened(obj) if self.kind.text else copy.deepcopy(obj)
+
+    def _closed(self, obj: Obj) -> dict[str, Obj | None]:
+        return {'route': kube_alb.closed(obj) if self.kind.text else obj}
+
     def _rules(self, obj: Obj) -> tuple[list[Element], list[str]]:
         """Returns the rules that split, as they lie in *obj*, and sentences on those that are not there."""
         found: t.Any = obj
@@ -157,7 +172,8 @@ class WeightsCodec(Plain):
     def _destination(self, obj: Obj, element: Element) -> tuple[str, t.Any]:
         """Returns the Service and the port that a destination leads to."""
         if self.kind.name != 'pass':
-            return str(element.get(self.kind.name)), element.get(self.kind.port) if self.kind.port else None
+            return (str(element.get(self.kind.name) or element.get('targetGroupARN')),
+                    element.get(self.kind.port) if self.kind.port else None)
         upstream = (element.get('action') or {}).get('pass')
         for one in obj.get('spec', {}).get('upstreams') or ():
             if one.get('name') == upstream:
@@ -182,8 +198,10 @@ class WeightsCodec(Plain):
     # ---- decode
 
     def decode(self, objects: Objects) -> Decoded:
-        obj = t.cast(Obj, objects['route'])
+        obj = self._opened(objects)
         rules, problems = self._rules(obj)
+        if self.kind.text:
+            problems += kube_alb.problems(obj, [rule['name'] for rule in rules])
         if not rules and not problems:
             problems = ['No rule of the %s leads to an arm of %s: name the rules that split, or correct "arms".' % (
                 self.refs()['route'].ref, self.service)]
@@ -199,22 +217,29 @@ class WeightsCodec(Plain):
             found.append({arm: weight for arm, weight in shares.items() if weight})
         copies = [self._mirror(obj, rule) for rule in rules]
         uniform = all(same_ratio(found[0], other) for other in found[1:]) and len(set(copies)) < 2
-        notes = () if uniform else ('The rules of the %s give different shares: the first one\'s are reported.' % self.refs()['route'].ref,)
+        notes: tuple[str, ...] = () if uniform else (
+            'The rules of the %s give different shares: the first one\'s are reported.' % self.refs()['route'].ref,)
+        if any(rule.get('sticky') for rule in rules if self.kind.text):
+            notes += ('The %s ties clients to target groups for a time: those of a candidate stay there while it has a share; the way back '
+                      'takes it out.' % self.refs()['route'].ref,)
         return Decoded(found[0] if found else {}, tuple(unknown), mirror=copies[0] if copies else None, uniform=uniform,
                        problems=tuple(problems), notes=notes)
 
     # ---- encode
 
     def encode(self, objects: Objects, split: Split, deadline_s: float | None = None) -> dict[str, Obj | None]:
-        obj = copy.deepcopy(t.cast(Obj, objects['route']))
+        obj = self._opened(objects)
         weights = self._fitted(split)
         for rule in self._rules(obj)[0]:
             self._share(obj, rule, weights)
             self._copy(obj, rule, split.mirror)
-        return {'route': obj}
+            if self.kind.text and rule['sticky'] and not split.partial:
+                # Those that a target group holds stay there whatever its weight.
+                rule[self.kind.arms] = [one for one in rule[self.kind.arms] if one.get('weight')]
+        return self._closed(obj)
 
     def named(self, objects: Objects, split: Split) -> dict[str, Obj | None]:
-        obj = copy.deepcopy(t.cast(Obj, objects['route']))
+        obj = self._opened(objects)
         wanted = [arm for arm, bp in split.arms if bp or any(match.arm == arm for match in split.matches)]
         for rule in self._rules(obj)[0] if self.kind.apart else ():
             ours = self._destinations(rule)
@@ -224,7 +249,7 @@ class WeightsCodec(Plain):
                 for element, weight in zip(ours, self._weights(rule)):
                     element['weight'] = weight
                 rule[self.kind.arms][:0] = [self._made(obj, arm, 0, ours) for arm in new]
-        return {'route': obj}
+        return self._closed(obj)
 
     def _fitted(self, split: Split) -> dict[str, int]:
         fitted = fit([bp for _arm, bp in split.arms], self.kind.total)
