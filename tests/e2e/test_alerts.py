@@ -16,6 +16,7 @@ import pytest
 
 from e2e_lab import Dead
 from haproxy_lab import wait_for
+from receivers import Http
 from test_rollout import taken_out
 
 pytestmark = pytest.mark.xdist_group('e2e')
@@ -33,10 +34,19 @@ def firing(lab, alert):
 
 
 @pytest.fixture(scope='module')
-def rolled_back(lab):
+def people():
+    receiver = Http()
+    yield receiver
+    receiver.close()
+
+
+@pytest.fixture(scope='module')
+def rolled_back(lab, people):
     if not shutil.which('prometheus') or not shutil.which('prometheus-node-exporter'):
         pytest.skip('Prometheus or the node exporter is not installed')
-    done, result = lab.rollout('errors')
+    done, result = lab.rollout('errors', '-e', json.dumps({
+        'delivery_notifications': [{'type': 'webhook', 'url': people.url('team')}], 'delivery_notify_timeout': '2m',
+        'delivery_grafana_url': people.url('grafana'), 'delivery_grafana_token': 'glsa_x'}))
     assert result['outcome'] == 'rolled_back', done.stdout + done.stderr
     return result
 
@@ -53,6 +63,15 @@ def test_a_bad_candidate_is_told_of_once_and_it_is_over_after_the_way_back(lab, 
     (info, _one), = lab.ask('delivery_rollout_info')
     assert info['rollout'] in rolled_back['journal'] and info['version'] == '5.1'
     assert {labels['arm']: value for labels, value in lab.ask('delivery_rollout_share_ratio{kind="configured"}')}['blue'] == 1
+
+
+def test_people_are_told_once_each_in_order_and_grafana_is_annotated(rolled_back, people):
+    told = [event['data'] for path, _kind, event in people.received if path == '/team']
+    assert [(one['number'], one['event']) for one in told] == [(1, 'started'), (2, 'rolled_back'), (3, 'finished')]
+    assert {one['rollout'] for one in told} == {Path(rolled_back['journal']).stem}
+    assert rolled_back['reason'].startswith(told[1]['text'].partition('.')[0])
+    notes = [note['tags'][-1] for path, _kind, note in people.received if path == '/grafana/api/annotations']
+    assert (notes[0], notes[-1], notes.count('rolled_back')) == ('started', 'finished', 1), notes
 
 
 @pytest.mark.skipif(not shutil.which('prometheus-alertmanager'), reason='Alertmanager is not installed')

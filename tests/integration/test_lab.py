@@ -287,6 +287,14 @@ def test_prometheus_sees_the_arms(lab):
     wait_for(value, 'samples of both servers of blue')
 
 
+def test_without_alertmanager_prometheus_is_told_of_none(tmp_path, monkeypatch):
+    lab, which = Layout(tmp_path, 20000), shutil.which
+    monkeypatch.setattr(shutil, 'which', lambda name: None if 'alertmanager' in name else which(name))
+    there = stack._start_alertmanager(lab)
+    assert not there and not list(tmp_path.iterdir())
+    assert 'alertmanagers' not in stack._render(lab, 'prometheus.yml.j2', textfile=None, alertmanager=there)
+
+
 def test_a_lab_stops_by_itself_and_leaves_nothing():
     with new_lab() as lab:
         stack.up(lab, '5.0', 2)
