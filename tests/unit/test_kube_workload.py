@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ansible_collections.progressive.delivery.plugins.module_utils._kube.workload import (
@@ -252,6 +252,7 @@ def test_a_symptom_that_stays_stalls_exactly_when_the_grace_is_over(grace, steps
 # ---- text
 
 @given(st.text(max_size=500))
+@example('0 .')
 def test_foreign_text_becomes_one_harmless_line(text):
     line = clean('\x1b[31m' + text, 100)
     assert len(line) <= 100 and '\x1b' not in line and '\n' not in line and clean(line, 100) == line

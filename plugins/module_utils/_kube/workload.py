@@ -296,7 +296,7 @@ def _when(event: Obj) -> str:
 def clean(text: object, limit: int = 300) -> str:
     """Returns foreign text as one line without control characters, not longer than *limit*, without a full stop."""
     line = ' '.join(re.sub(r'[^\x20-\x7e\xa0-\U0010ffff]', ' ', re.sub(r'\x1b\[[0-9;]*[A-Za-z]', '', str(text))).split())
-    return (line if len(line) <= limit else line[:limit - 3] + '...').rstrip('.')
+    return (line if len(line) <= limit else line[:limit - 3] + '...').rstrip('. ')
 
 
 class Patience:
