@@ -111,8 +111,8 @@ class Dead:
                 {'name': 'duty', 'type': 'pagerduty', 'url': silent, 'integration_key': self.SECRET, 'timeout': 1},
                 {'name': 'mail', 'type': 'email', 'host': '127.0.0.1', 'port': self._silent.getsockname()[1], 'username': 'x',
                  'password': self.SECRET, 'sender': 'a@example.org', 'to': 'b@example.org', 'secure': 'never', 'timeout': 1}],
-            # Until the last of them has been given up.
-            'delivery_notify_timeout': '2m',
+            # Until the last of them has been given up; what never answers is not waited for as long.
+            'delivery_notify_timeout': '2m', 'delivery_preflight_deadline': '5s',
             'delivery_grafana_url': silent, 'delivery_grafana_token': self.SECRET, 'delivery_textfile_dir': str(textfile_dir)}
         self.names = [channel['name'] for channel in self.variables['delivery_notifications']] + ['grafana', 'metrics']
 
