@@ -201,7 +201,7 @@ def test_promote_goes_straight_to_all(lab, promoted):
     assert lab.map_value().startswith('0/green/')
 
 
-LATE = '{"delivery_prewarm": "late", "delivery_canary_stages": "20%:3s", "delivery_blue_green_stages": "50%:3s, 100%:3s"}'
+LATE = '{"delivery_prewarm": "late", "delivery_canary_stages": "20%:6s", "delivery_blue_green_stages": "50%:6s, 100%:5s"}'
 # What each arm was deployed beside: the entry of the map file at that moment.
 NOTE = """
 - name: Note the split

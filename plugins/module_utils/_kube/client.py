@@ -101,7 +101,10 @@ class Transport:
 
     def send(self, method: str, path: str, body: t.Any, content_type: str | None, timeout_s: float) -> Reply:
         """Sends one request. Raises Unreachable when there is no answer, BadInput when it is not known whom to ask."""
+        begun = time.monotonic()
         client = self._opened()
+        # The client is loaded with the first request, which takes a second or more of its time.
+        timeout_s = max(0.01, timeout_s - (time.monotonic() - begun))
         headers = {'Accept': 'application/json', 'User-Agent': FIELD_MANAGER}
         if content_type:
             headers['Content-Type'] = content_type
