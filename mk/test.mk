@@ -12,7 +12,7 @@ test: export MOLECULE_CLUSTER := no
 test: test-packages lint unit install-check importer cluster-images sanity molecule system cluster-tests ## run every check
 
 test-packages: venv-dev
-	@scripts/apt git haproxy prometheus prometheus-alertmanager prometheus-node-exporter rsyslog
+	@scripts/apt git haproxy prometheus prometheus-alertmanager prometheus-node-exporter rsyslog libfaketime
 
 lint: yamllint flake8 shellcheck changelog docs ansible-lint ## style, names, changelog, documentation
 
