@@ -4,12 +4,13 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 TESTS ?=
 
-.PHONY: test test-packages lint yamllint flake8 shellcheck ansible-lint changelog docs unit integration system newest e2e sanity install-check importer molecule bench
+.PHONY: test test-packages lint yamllint flake8 shellcheck ansible-lint changelog docs unit integration system contract-haproxy newest e2e sanity install-check importer molecule bench
 .NOTPARALLEL: test lint
 
 test: export CLUSTER_BUILDS := no
 test: export MOLECULE_CLUSTER := no
-test: test-packages lint unit install-check importer cluster-images sanity molecule system cluster-tests ## run every check
+# Tests of routes need the programs of an API server: a clean machine builds them once, for 20 minutes at most.
+test: test-packages lint unit install-check importer cluster-images sanity molecule system contract-haproxy ## run every check but those of a cluster (test-kubernetes)
 
 test-packages: venv-dev
 	@scripts/apt git haproxy prometheus prometheus-alertmanager prometheus-node-exporter rsyslog libfaketime
@@ -43,6 +44,9 @@ integration: venv-dev lab-setup ## tests against real HAProxy and Prometheus
 # The whole rollouts are one group, hence one after the other, and wait a lot; all else is done beside them.
 system: venv-dev lab-setup ## integration and e2e at once, in two thirds of the time
 	@$(STEP) $@ $(PYTEST) tests/e2e tests/chaos tests/integration $(TESTS)
+
+contract-haproxy: venv-dev lab-setup ## the contract of the routers that need no cluster
+	@$(STEP) $@ $(PYTEST) tests/contract -k haproxy $(TESTS)
 
 newest: venv-dev lab-setup ## signals, playbooks and rollouts once more, with the newest core
 	@$(STEP) $@ scripts/newest $(TESTS)

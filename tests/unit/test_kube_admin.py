@@ -68,6 +68,24 @@ def test_an_envoy_has_a_virtual_service_or_lacks_of_it(http, dump, said):
     assert text.startswith(said) and bool(text) == bool(said), text
 
 
+def clusters(**hosts):
+    return {'cluster_statuses': [{'name': 'BlackHoleCluster'}, *({
+        'name': 'outbound|80|%s|%s.prod.svc.cluster.local' % (subset, host),
+        'host_statuses': [{'health_status': {'eds_health_status': one}} for one in health]} for host, (subset, *health) in hosts.items())]}
+
+
+@pytest.mark.parametrize('told, said', [
+    (clusters(blue=['', 'HEALTHY'], green=['', 'UNHEALTHY', 'HEALTHY']), ''),
+    (clusters(blue=['', 'HEALTHY'], green=['', 'UNHEALTHY']), 'it knows nobody behind green.prod.svc.cluster.local yet'),
+    (clusters(blue=['', 'HEALTHY'], green=['']), 'it knows nobody behind green.prod'),
+    (clusters(blue=['', 'HEALTHY']), 'it knows nobody behind green.prod'),
+    (clusters(blue=['', 'HEALTHY'], green=['v2', 'HEALTHY']), 'it knows nobody behind green.prod'),
+    ({}, 'it knows nobody behind blue.prod.svc.cluster.local, green.prod'), ([], 'it knows nobody behind blue.prod')])
+def test_an_envoy_knows_who_serves_an_arm_before_it_gets_a_share(told, said):
+    text = istio_routes.unserved([('blue.prod.svc.cluster.local', ''), ('green.prod.svc.cluster.local', '')], told)
+    assert text.startswith(said) and bool(text) == bool(said), text
+
+
 @pytest.mark.parametrize('dump', [None, [], {}, {'configs': 3}, {'routes': [{'route': None}, 3]}])
 def test_a_dump_of_something_else_has_nothing(dump):
     assert istio_routes.shown(dump, 'prod', 'shop') == set()

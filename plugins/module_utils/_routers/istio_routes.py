@@ -22,6 +22,9 @@ from ansible_collections.progressive.delivery.plugins.module_utils._routers.isti
 DUMP = '/config_dump?resource=dynamic_route_configs'
 """Where Envoy's administration tells the routes that it was given."""
 
+CLUSTERS = '/clusters?format=json'
+"""Where it tells whom it knows behind each destination: it hears of them apart from the routes, and on a busy machine later."""
+
 _Target = t.Tuple[str, str, int]
 _MILLIONTHS = {'HUNDRED': 10_000, 'TEN_THOUSAND': 100, 'MILLION': 1}
 
@@ -101,6 +104,18 @@ def difference(want: t.Collection[Way], has: t.Collection[Way]) -> str:
     if lacking:
         return 'it does not send requests to %s yet' % '; '.join(sorted(map(str, lacking)))
     return ''
+
+
+def unserved(targets: t.Iterable[tuple[str, str]], clusters: t.Any) -> str:
+    """Returns behind which of *targets* (host, subset) an Envoy knows nobody who is healthy, '' when it does behind all."""
+    served = set()
+    for cluster in (clusters.get('cluster_statuses') if isinstance(clusters, dict) else None) or []:
+        parts = str(cluster.get('name')).split('|')
+        health = [one.get('health_status') or {} for one in cluster.get('host_statuses') or []]
+        if len(parts) == 4 and any(one.get('eds_health_status', 'HEALTHY') == 'HEALTHY' for one in health):
+            served.add((parts[3], parts[2]))
+    lacking = sorted(host + ('/' + subset if subset else '') for host, subset in targets if (host, subset) not in served)
+    return 'it knows nobody behind %s yet' % ', '.join(lacking) if lacking else ''
 
 
 def _said(targets: t.Iterable[_Target]) -> str:

@@ -100,6 +100,8 @@ class Codec(t.Protocol):
     """Key of the object that carries the record. It must be required."""
     admin_path: str
     """What to ask the administration of a data plane for (``admin`` of the endpoint), '' when it cannot be asked."""
+    servers_path: str
+    """The same for whom it knows behind its destinations, '' when it cannot be asked, or hears of them with the route."""
 
     def refs(self) -> dict[str, Wanted]:
         """Returns the objects to read, by a key of your choice. Names come from options that were checked (``check_dns_name``)."""
@@ -142,11 +144,15 @@ class Codec(t.Protocol):
     def unseen(self, objects: Objects, told: t.Any) -> str:
         """Returns what of *objects* a data plane does not have yet (L2), '' when it has all. *told*: its answer at ``admin_path``."""
 
+    def unserved(self, split: Split, told: t.Any) -> str:
+        """Returns which arms of *split* a data plane knows nobody behind, '' for none. *told*: its answer at ``servers_path``."""
+
 
 class Plain:
     """What most kinds answer: nothing is held up, and no data plane can be asked."""
 
     admin_path = ''
+    servers_path = ''
 
     def named(self, objects: Objects, split: Split) -> dict[str, Obj | None]:
         return {}
@@ -155,6 +161,9 @@ class Plain:
         return ''
 
     def unseen(self, objects: Objects, told: t.Any) -> str:
+        return ''
+
+    def unserved(self, split: Split, told: t.Any) -> str:
         return ''
 
 

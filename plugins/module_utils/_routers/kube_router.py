@@ -149,7 +149,12 @@ class KubeRouter(Planned):
     # ---- writing
 
     async def prepare(self, change: Change) -> Change:
-        """Claims the object and has the way back stored in the cluster, for routers whose data plane keeps no lease; names new arms."""
+        """Waits until the data plane knows who serves the arms, where that can be asked; claims the object and has the way back
+        stored in the cluster, for routers whose data plane keeps no lease; names new arms."""
+        if change.kind == 'split' and self._where.admin and self._codec.servers_path:
+            split = parsed(change.payload['split'])
+            # Whether it knows them in time or not, what follows is right: who has no endpoints is told of elsewhere.
+            await admin.lacking(self._where.admin, self._codec.servers_path, lambda told: self._codec.unserved(split, told), _HEARD_S)
         if change.kind != 'split' or self._can.native_lease:
             return change
         objects = await self._unchanged(change)

@@ -67,6 +67,7 @@ class VirtualServiceCodec(Plain):
 
     home = _ROUTE
     admin_path = istio_routes.DUMP
+    servers_path = istio_routes.CLUSTERS
 
     def __init__(self, endpoint: Endpoint, service: str, arms: t.Mapping[str, Arm]) -> None:
         kube = t.cast(t.Any, endpoint.kube)
@@ -174,6 +175,12 @@ class VirtualServiceCodec(Plain):
         http = ((objects[_ROUTE] or {}).get('spec') or {}).get('http') or []
         return istio_routes.difference(istio_routes.wanted(http, self._rules.full), istio_routes.shown(
             told, self._ref.namespace, self._ref.name))
+
+    def unserved(self, split: Split, told: t.Any) -> str:
+        arms = {arm for arm, bp in split.arms if bp} | {match.arm for match in split.matches}
+        arms |= {split.mirror.arm} if split.mirror else set()
+        targets = [(self._rules.full(one.host), one.subset or '') for arm, one in self._rules.arms.items() if arm in arms]
+        return istio_routes.unserved(targets, told)
 
 
 def _is_ours(stamp: Obj) -> bool:
