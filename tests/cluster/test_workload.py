@@ -81,8 +81,10 @@ def test_why_a_version_does_not_come_up(cluster, bad, case):
     ({'apiVersion': 'v1', 'kind': 'ResourceQuota', 'spec': {'hard': {'requests.cpu': '1'}}}, 'quota', 'wants resources to be given')])
 def test_a_quota_that_is_used_up(cluster, quota, kind, text):
     with cluster.namespace() as name:
-        cluster.apply({**quota, 'metadata': {'name': 'small', 'namespace': name}},
-                      broken(name, 'shop', cluster.facts.service_image, replicas=2))
+        cluster.apply({**quota, 'metadata': {'name': 'small', 'namespace': name}})
+        # Until its controller has seen it, a quota keeps nobody out.
+        wait_for(lambda: cluster.kubectl('-n', name, 'get', 'resourcequota', 'small', '-o', 'jsonpath={.status.hard}'), 'the quota', 30)
+        cluster.apply(broken(name, 'shop', cluster.facts.service_image, replicas=2, container={'resources': {}}))
         found = run_status({**STATUS, 'kubeconfig': cluster.facts.kubeconfig, 'namespace': name, 'name': 'shop'})
         print('%.1f s: %s' % (found['waited_s'], found['msg']))
         assert found['failed'] and found['reason'] == kind and text in found['msg']
