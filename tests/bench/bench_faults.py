@@ -11,15 +11,13 @@ that nobody was hurt.
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
 import sys
-import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'e2e'))
 
-from e2e_lab import Lab
+from e2e_lab import lab_of_its_own
 
 LINE = '%-10s %-8s %26s %26s %20s %7s %14s  %s'
 
@@ -34,9 +32,7 @@ def main() -> None:
     print(LINE % ('router', 'version', 'fault to last bad answer, s', 'fault to last request, s', 'way back, ms', 'failed', 'failed_stable',
                   'outcomes'))
     for router in options.routers:
-        lab = Lab(Path(tempfile.mkdtemp(prefix='pd-bench-', dir='/tmp')))
-        lab.env['LAB_ROUTERS'] = router
-        try:
+        with lab_of_its_own(router) as lab:
             for candidate in options.candidates:
                 found = [lab.rollout(candidate, rate=options.rate)[1] for _n in range(options.runs)]
                 print(LINE % (
@@ -44,9 +40,6 @@ def main() -> None:
                     spread([f['fault_to_last_received_s'] for f in found]),
                     spread([f['rollback_s'] * 1000 for f in found if f['rollback_s']], '%.0f'), max(f['failed'] for f in found),
                     max(f['failed_stable'] for f in found), ', '.join(sorted({str(f['outcome']) for f in found}))), flush=True)
-        finally:
-            lab.run(*lab.command('down'))
-            shutil.rmtree(lab.dir, ignore_errors=True)
 
 
 def spread(values, form='%.2f'):

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -21,7 +19,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'e2e'))
 
 from cluster_lab import Cluster
-from e2e_lab import ROOT, Lab
+from e2e_lab import ROOT, lab_of_its_own
 from haproxy_lab import get, wait_for
 
 RATE = '150'
@@ -30,14 +28,8 @@ PLANES = {'httproute': 'traefik', 'virtualservice': 'istio', 'ingress': 'traefik
 
 @pytest.fixture(scope='module')
 def lab():
-    directory = Path(tempfile.mkdtemp(prefix='pd-hyb-', dir='/tmp'))
-    made = Lab(directory)
-    made.env['LAB_ROUTERS'] = 'hybrid'
-    try:
+    with lab_of_its_own('hybrid') as made:
         yield made
-    finally:
-        made.run(*made.command('down'))
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def versions(lab, count=40):

@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'e2e'))
 
 from ansible_collections.progressive.delivery.plugins.module_utils._traffic import TRAFFIC_SPEC, run
 from cluster_lab import Cluster
-from e2e_lab import Lab
+from e2e_lab import lab_of_its_own
 from haproxy_lab import wait_for
 from kube_load import ask
 from traffic_lab import validated
@@ -82,14 +80,8 @@ def test_traefik_answers_with_an_error(cluster, shop):
 
 @pytest.fixture
 def lab():
-    directory = Path(tempfile.mkdtemp(prefix='pd-mir-', dir='/tmp'))
-    made = Lab(directory)
-    made.env['LAB_ROUTERS'] = 'virtualservice'
-    try:
+    with lab_of_its_own('virtualservice') as made:
         yield made
-    finally:
-        made.run(*made.command('down'))
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def test_a_bad_version_is_found_in_the_shadow_and_no_user_meets_it(lab):

@@ -4,24 +4,17 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from e2e_lab import Lab
+from e2e_lab import lab_of_its_own
 
 
 @pytest.fixture(scope='module')
 def lab():
-    directory = Path(tempfile.mkdtemp(prefix='pd-lab-', dir='/tmp'))
-    made = Lab(directory)
-    try:
+    with lab_of_its_own() as made:
         yield made
-    finally:
-        made.run(*made.command('down'))
-        shutil.rmtree(directory, ignore_errors=True)

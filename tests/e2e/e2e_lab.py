@@ -6,11 +6,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
+import typing as t
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -119,3 +123,15 @@ class Dead:
     def close(self) -> None:
         self._silent.close()
         self._gone.close()
+
+
+@contextlib.contextmanager
+def lab_of_its_own(routers: str = 'haproxy', home: str = '/tmp') -> t.Iterator[Lab]:
+    """A lab behind *routers* (LAB_ROUTERS) in a new directory below *home*; both are gone afterwards."""
+    lab = Lab(Path(tempfile.mkdtemp(prefix='pd-lab-', dir=home)))
+    lab.env['LAB_ROUTERS'] = routers
+    try:
+        yield lab
+    finally:
+        lab.run(*lab.command('down'))
+        shutil.rmtree(lab.dir, ignore_errors=True)
