@@ -331,7 +331,7 @@ def test_silence_is_seen_as_waiting_before_any_timeout_and_as_failures_after_it(
         assert block.waiting_over(300) == 5 and block.requests == 0
         blocks = watch.until(lambda got: total(got, 'canary').bad == 5 and len(total(got, 'canary').latencies_ms) == 5, 'the time-outs')
         # HAProxy's timers count whole milliseconds of a clock that it looks at once a round.
-    assert total(blocks, 'canary').requests == 5 and min(total(blocks, 'canary').latencies_ms) >= 2490
+        assert total(blocks, 'canary').requests == 5 and min(total(blocks, 'canary').latencies_ms) >= 2490
         assert watch.block('canary').waiting == ()
         for client in clients:
             client.close()
