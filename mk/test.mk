@@ -41,9 +41,9 @@ unit: venv-dev ## tests of the pure parts (TESTS='-k name' for some)
 integration: venv-dev lab-setup ## tests against real HAProxy and Prometheus
 	@$(STEP) $@ $(PYTEST) tests/integration $(TESTS)
 
-# The whole rollouts are one group, hence one after the other; all else is done beside them. Both wait a lot: a third worker costs nothing.
+# The whole rollouts are one group, hence one after the other, and wait a lot; all else is done beside them.
 system: venv-dev lab-setup ## integration and e2e at once, in two thirds of the time
-	@$(STEP) $@ $(BIN)/pytest -n 3 --dist loadgroup tests/e2e tests/chaos tests/integration $(TESTS)
+	@$(STEP) $@ $(PYTEST) tests/e2e tests/chaos tests/integration $(TESTS)
 
 contract-haproxy: venv-dev lab-setup ## the contract of the routers that need no cluster
 	@$(STEP) $@ $(PYTEST) tests/contract -k haproxy $(TESTS)
