@@ -131,12 +131,13 @@ class GateLab:
         return stack
 
     def move(self, share='50%', lease='10s', rollout='r1', **options):
-        """Sets the share of the canary and returns the lease."""
+        """Sets the share of the canary and returns the lease; what the routers had counted by then is in ``counters``."""
         full = {key: spec.get('default') for key, spec in _traffic.TRAFFIC_SPEC.items()}
         full.update(service='shop', arms=ARMS, endpoints=self.endpoints, split={'canary': share}, stable='blue', lease=lease,
                     rollout=rollout, **options)
         result = asyncio.run(_traffic.run(full, False))
         assert result['changed'], result
+        self.counters = result['counters']
         return result['lease']
 
     def options(self, **changes):

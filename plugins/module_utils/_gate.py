@@ -22,6 +22,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._approval imp
 from ansible_collections.progressive.delivery.plugins.module_utils._duration import format_duration, parse_duration
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import BadInput
 from ansible_collections.progressive.delivery.plugins.module_utils._lease import Held, held
+from ansible_collections.progressive.delivery.plugins.module_utils._metrics import mark
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.base import COUNTS, REQUESTS, Source
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.registry import build_sources
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name, clean_token
@@ -57,6 +58,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     'interval': {'type': 'raw', 'default': '10s'},
     'guard_interval': {'type': 'raw'},
     'warm_up': {'type': 'raw', 'default': 0},
+    'counters': {'type': 'dict'},
     'leases': {'type': 'list', 'elements': 'dict', 'default': []},
     'on_fail': {'type': 'str', 'choices': ['way_back', 'hold'], 'default': 'way_back'},
     'policy': {'type': 'dict', 'options': {
@@ -103,6 +105,8 @@ class Gate:
     """The question that the policy ``ask`` puts; its text is made of what was seen."""
     by: str
     """Who runs the rollout, and so answers at the terminal."""
+    mark: t.Mapping[str, t.Any] | None = None
+    """What the routers had counted before the change that begins the stage."""
     tell_plan: bool = True
     """Whether to show what the sequential conditions can find; recorded it is in any case."""
 
@@ -190,7 +194,7 @@ def read_gate(options: t.Mapping[str, t.Any]) -> Gate:
         max_extensions=options['max_extensions'],
         approval=read_approval(options.get('approval'), 'the stage', options['ask_timeout']),
         ask=Approval('', check_timeout('ask_timeout', options['ask_timeout']), check_names('name in ask_by', options['ask_by'])),
-        by=clean_token(options.get('by')), tell_plan=options.get('tell_plan', True))
+        by=clean_token(options.get('by')), mark=mark.check(options.get('counters')), tell_plan=options.get('tell_plan', True))
     if gate.asks and options.get('run_on') == 'target':
         raise BadInput('A person can be asked from the control host only: leave run_on, or the approval and the policy "ask".')
     return gate

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import socket
 import time
@@ -21,6 +22,8 @@ from ansible_collections.progressive.delivery.plugins.module_utils._errors impor
     BadInput, Conflict, DeliveryError, Expired, Refused, Unsupported)
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal
 from ansible_collections.progressive.delivery.plugins.module_utils._lease import back_report, take_back
+from ansible_collections.progressive.delivery.plugins.module_utils._metrics import mark
+from ansible_collections.progressive.delivery.plugins.module_utils._metrics.registry import build_sources
 from ansible_collections.progressive.delivery.plugins.module_utils._names import check_name, check_token, clean_token
 from ansible_collections.progressive.delivery.plugins.module_utils._routers import registry
 from ansible_collections.progressive.delivery.plugins.module_utils._routers.base import (
@@ -120,12 +123,12 @@ class _Task:
         backs = {name: self.router[name].way_back(seen) for name, seen in expected.items()}
         payloads = {name: dict(change.payload) for name, change in backs.items() if change}
         evidence: dict[str, Evidence] = {}
-        after, at = expected, self.clocks.monotonic()
+        after, at, counters = expected, self.clocks.monotonic(), None
         if not self.check_mode and (changes or lease_s):
             if changes:
                 self.journal.write('intent', strict=True, service=self.service, requested_bp=desired.split.shares,
                                    lease_s=lease_s, way_back=payloads)
-                changes = await self._prepare(before, changes)
+                changes, counters = await asyncio.gather(self._prepare(before, changes), self._count())
                 at = self.clocks.monotonic()
             after = await self._write(before, changes, lease_s)
             evidence = await self._verify(before, changes, after, verify_s)
@@ -133,6 +136,7 @@ class _Task:
         for name, seen in evidence.items():
             result['endpoints'][self._index(name)]['evidence'] = {'level': seen.level, 'text': seen.text, 'observed_bp': seen.observed_bp}
         if not self.check_mode:
+            result['counters'] = counters or {}
             result['lease'] = self._lease(desired, lease_s or 0.0, at, after, payloads)
         return result
 
@@ -188,6 +192,15 @@ class _Task:
             touched = {name: change for name, change in changes.items() if name in failed or prepared[name] is not change}
             await self._put_back(before, touched, failed, 'could not be prepared')
         return prepared
+
+    async def _count(self) -> dict[str, t.Any] | None:
+        """Returns what the routers have counted so far, for the gate that follows; None where that cannot be had."""
+        try:
+            # A ring is of no use to a single look.
+            source = build_sources(self.service, self.options['arms'], [{**one, 'ring': None} for one in self.options['endpoints']], {})[0]
+        except DeliveryError:
+            return None
+        return await mark.take(source)
 
     async def _write(self, before: t.Mapping[str, Observed], changes: t.Mapping[str, Change], lease_s: float | None) -> dict[str, Observed]:
         """Applies all changes, renews the leases of endpoints that have the split already; puts all back when one fails."""

@@ -33,6 +33,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils._gate import 
 from ansible_collections.progressive.delivery.plugins.module_utils._gate_result import Ending, Watched, record, report
 from ansible_collections.progressive.delivery.plugins.module_utils._journal import Journal
 from ansible_collections.progressive.delivery.plugins.module_utils._lease import Held
+from ansible_collections.progressive.delivery.plugins.module_utils._metrics import mark as marks
 from ansible_collections.progressive.delivery.plugins.module_utils._metrics.base import COUNTS, REQUESTS, Reading, Source
 from ansible_collections.progressive.delivery.plugins.module_utils._outlet import Outlet
 from ansible_collections.progressive.delivery.plugins.module_utils._samples import Samples
@@ -85,6 +86,7 @@ class Watch:
         self._extensions = 0
         self._samples = 0
         self._recorded = Samples(gate, journal)
+        self._mark = gate.mark
         self._totals = Totals()
         self._unplanned = list(gate.sequential)
         self._plans: list[str] = []
@@ -273,6 +275,10 @@ class Watch:
         await asyncio.wait_for(source.close(), 1.0)
 
     def _take_in(self, name: str, at: float, reading: Reading, between: bool) -> None:
+        counters = reading.before
+        if self._mark and counters and name == self.gate.main_source:
+            self._recorded.counters(marks.blocks_of(self._mark))
+            reading, self._mark = marks.since(self._mark, reading, self._began + at), None
         sample = Sample(at, name, reading, between)
         for condition in self.gate.conditions:
             self._judgements[condition.name] = condition.update(sample)
@@ -287,7 +293,7 @@ class Watch:
         seen = [sample.seen(block) for block in reading.blocks]
         self._totals.take_in(seen)
         self._recorded.take_in(seen)
-        self._recorded.counters(reading.before)
+        self._recorded.counters(counters)
         if between and not self._ending.done():
             return
         self._plan(at)

@@ -197,6 +197,11 @@ options:
     description: Time at the beginning of the stage that no condition counts, unless it says otherwise.
     type: raw
     default: 0
+  counters:
+    description:
+      - The value RV(progressive.delivery.traffic_weight#module:counters) of the change that began the stage. What the arms did between it
+        and the first look is counted then as well; without it, counting begins with the first look, most of a second later.
+    type: dict
   leases:
     description: The values RV(progressive.delivery.traffic_weight#module:lease) to renew, and to take back on failure.
     type: list
@@ -253,6 +258,7 @@ EXAMPLES = r"""
       - {name: lb1, socket: unix:///run/haproxy/admin.sock, map: /etc/haproxy/delivery.map, ring: shop_events}
     bake: 30m
     leases: ["{{ moved.lease }}"]
+    counters: "{{ moved.counters }}"
     conditions:
       - {name: errors, metric: error_ratio, abort_above: 0.5%, pass_below: 0.1%}
       - {name: latency, metric: latency_p95, abort_above: 1000, pass_below: 500}

@@ -197,6 +197,12 @@ lease:
   description: What M(progressive.delivery.health_gate) needs to renew the lease and to return the traffic. Empty in check mode.
   returned: always
   type: dict
+counters:
+  description:
+    - What the routers had counted before the change, for O(progressive.delivery.health_gate#module:counters). Empty in check mode, without
+      a change, and where they count nothing or did not answer in time.
+  returned: for O(state=present)
+  type: dict
 claims:
   description: Who owns the split at each endpoint, with C(rollout), C(by) and C(since) in seconds since 1970.
   returned: always

@@ -12,7 +12,7 @@ import time
 
 import pytest
 from gate_lab import ERRORS, LATENCY, SERVERS, GateLab
-from haproxy_lab import wait_for
+from haproxy_lab import get, wait_for
 
 from ansible_collections.progressive.delivery.plugins.module_utils._errors import DeliveryError
 
@@ -99,6 +99,18 @@ def test_a_fault_in_the_middle_of_a_stage_is_caught(lab):
         threading.Timer(2.0, make_errors, [lab]).start()
         result = lab.run(leases=[lease], bake=30, conditions=[ERRORS])
     assert result['verdict'] == 'fail' and 2 <= result['duration'] < 30 and lab.to() == 'blue'
+
+
+def test_what_happens_between_the_change_and_the_first_look_counts(lab):
+    lab.canary.status = 500
+    lease = lab.move('50%')
+    answers = [get(lab.proxy.port).status for _number in range(60)]
+    lab.canary.status = 200
+    result = lab.run(leases=[lease], counters=lab.counters, bake=30, conditions=[ERRORS])
+    failed = answers.count(500)
+    assert (result['verdict'], lab.to()) == ('fail', 'blue'), result
+    assert result['reason'].startswith('canary: %d of %d requests failed' % (failed, failed))
+    assert result['arms']['canary']['requests'] == failed and result['arms']['blue']['requests'] == 60 - failed
 
 
 def test_a_candidate_without_traffic_has_no_data(lab):

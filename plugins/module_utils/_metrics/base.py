@@ -57,6 +57,9 @@ class Block:
     """Requests begun and not finished at the end of the block: pairs ``(ms, n)``, "n of them have surely waited at least ms",
     with rising ms and falling n. A state at the end of the block, so the last block alone tells who waits now."""
 
+    buckets: tuple[tuple[float, float], ...] = ()
+    """In ``Reading.before``, of a source with histograms: pairs ``(edge in ms, n)``, "n requests so far took at most that long"."""
+
     def waiting_over(self, limit_ms: float) -> int:
         """Returns how many requests have surely waited *limit_ms* or longer at the end of the block."""
         return max((count for ms, count in self.waiting if ms >= limit_ms), default=0)

@@ -14,6 +14,8 @@ Latencies come in buckets: how many are above a bucket's edge is exact, values b
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import itertools
 import math
 import time
 import typing as t
@@ -115,15 +117,21 @@ class ScrapeSource:
         self._polled = now
         made = tuple(self._sum(arm, parts, 0.0 if first else seconds) for arm, parts in blocks.items() if parts)
         if first:
-            return base.Reading((), {}, tuple(errors), tuple(notes), made)
+            return base.Reading((), {}, tuple(errors), tuple(notes), made, {self.name: self._identity()})
         return base.Reading(made, {}, tuple(errors), tuple(notes))
+
+    def _identity(self) -> str:
+        """Returns what sums over the processes depend on: who was asked, since when it counts, and whose requests are whose."""
+        of = ['%s=%s' % (arm, pattern.pattern) for arm, pattern in sorted(self._patterns.items())]
+        processes = ['%s@%s' % (name, '' if self._plane.rises else one.started) for name, one in sorted(self._processes.items())]
+        return hashlib.sha256('\n'.join(processes + of).encode()).hexdigest()[:16]
 
     def _sum(self, arm: str, parts: list[base.Block], seconds: float) -> base.Block:
         steps = sorted({ms for part in parts for ms, _count in part.waiting})
         return base.Block(
             arm, self.name, seconds=seconds, requests=sum(part.requests for part in parts), bad=sum(part.bad for part in parts),
             latencies_ms=tuple(value for part in parts for value in part.latencies_ms), unseen=sum(part.unseen for part in parts),
-            waiting=tuple((ms, sum(part.waiting_over(ms) for part in parts)) for ms in steps))
+            waiting=tuple((ms, sum(part.waiting_over(ms) for part in parts)) for ms in steps), buckets=_added(part.buckets for part in parts))
 
     def _parse(self, name: str, text: str) -> list[exposition.Sample]:
         try:
@@ -155,10 +163,12 @@ class ScrapeSource:
             steps = {edge: counters.buckets.setdefault(edge, Counter()).since(series, from_zero=known) or 0.0
                      for edge, series in buckets.items()}
             rows = t.cast(t.Any, tries[arm])
-            latencies = () if first else exposition.spread({edge * self._plane.unit_ms: value for edge, value in steps.items()})
+            edges = {edge * self._plane.unit_ms: value for edge, value in steps.items()}
+            latencies = () if first else exposition.spread(edges)
             made[arm] = base.Block(
                 arm, self.name, seconds=seconds, requests=round(counted), bad=min(round(failed), round(counted)), latencies_ms=latencies,
-                unseen=max(round(counted) - len(latencies), 0), waiting=process.waiting.over(now, rows, rows))
+                unseen=max(round(counted) - len(latencies), 0), waiting=process.waiting.over(now, rows, rows),
+                buckets=tuple(sorted(edges.items())) if first else ())
         process.waiting.mark(answered, None, t.cast(t.Any, {key: row for rows in tries.values() for key, row in rows.items()}))
         return made
 
@@ -193,6 +203,13 @@ class ScrapeSource:
         if of not in self._owner:
             self._owner[of] = next((arm for arm, pattern in self._patterns.items() if pattern.fullmatch(of)), None)
         return self._owner[of]
+
+
+def _added(parts: t.Iterable[t.Iterable[tuple[float, float]]]) -> tuple[tuple[float, float], ...]:
+    total: dict[float, float] = {}
+    for edge, count in itertools.chain.from_iterable(parts):
+        total[edge] = total.get(edge, 0.0) + count
+    return tuple(sorted(total.items()))
 
 
 def _failed(code: str) -> bool:

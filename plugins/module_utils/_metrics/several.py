@@ -58,4 +58,5 @@ def joined(readings: t.Iterable[base.Reading], worst: Worst) -> base.Reading:
         {key: float(worst.get(key[0], max)(values)) for key, values in gauges.items()},
         tuple(dict.fromkeys(error for reading in readings for error in reading.errors)),
         tuple(dict.fromkeys(note for reading in readings for note in reading.notes)),
-        tuple(block for reading in readings for block in reading.before))
+        tuple(block for reading in readings for block in reading.before),
+        {endpoint: process for reading in readings for endpoint, process in reading.processes.items()})
