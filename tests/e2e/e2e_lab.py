@@ -26,8 +26,9 @@ import load
 
 
 def free_base() -> int:
-    """Returns a port that, with the 40 above it, nothing listens on."""
-    for base in range(21000, 30000, 100):
+    """Returns a port that, with the 40 above it, nothing listens on. Workers that look at the same moment look at different ones."""
+    worker = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))
+    for base in range(21000 + 1000 * worker, 30000, 100):
         try:
             for port in range(base, base + 40):
                 with socket.socket() as probe:

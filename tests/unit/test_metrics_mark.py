@@ -111,7 +111,8 @@ def test_no_mark_is_no_failure() -> None:
     assert asyncio.run(mark.take(source))['complete'] is False and source.closed
 
 
-@pytest.mark.parametrize('raw', [{'at': 1}, {'at': 'x', 'blocks': [], 'processes': {}}, {'at': 1, 'blocks': [{}], 'processes': {}}, [3], 'x'])
+@pytest.mark.parametrize('raw', [
+    {'at': 1}, {'at': 'x', 'blocks': [], 'processes': {}}, {'at': 1, 'blocks': [{}], 'processes': {}}, [3], 'x'])
 def test_what_is_no_mark_is_refused(raw: t.Any) -> None:
     with pytest.raises(BadInput, match='are not what traffic_weight returned'):
         mark.check(raw)
@@ -128,9 +129,16 @@ def test_a_gate_counts_it_with_its_first_look() -> None:
     events: list[t.Any] = []
     result, _shown = watch([Counters(counters(140, 40), counters(1700, arm='blue'))], events=events, counters=earlier, bake='30s')
     assert result['reason'].startswith('canary: 40 of 40 requests failed')
-    assert result['arms']['canary']['requests'] == 40
+    # It spans the change, so it is no sign of the share.
+    assert result['arms']['canary']['requests'] == 40 and result['observed_bp'] == {}
     # The journal has what the counters held before and hold now, so that a report counts what lies between.
     assert [fields['arms']['canary'] for event, fields in events if event == 'counters'] == [
         {'requests': 100, 'errors': 0}, {'requests': 140, 'errors': 40}]
 
 
+def test_what_spans_the_change_does_not_count_as_a_share() -> None:
+    earlier = {**asyncio.run(mark.take(Counters(counters(0), counters(0, arm='blue')))), 'at': time.monotonic()}
+    condition = {'metric': 'share_bp', 'abort_above': 600}
+    result, _shown = watch([Counters(counters(400), counters(500, arm='blue'))], counters=earlier, conditions=[condition], policy={
+        'inconclusive': 'pass', 'no_data': 'pass', 'error': 'pass'})
+    assert result['verdict'] == 'no_data', result['reason']

@@ -105,6 +105,7 @@ class Totals:
 
     def __init__(self) -> None:
         self.arms: dict[str, Tally] = {}
+        self._shared: dict[str, int] = {}
 
     def take_in(self, seen: t.Iterable[Seen]) -> None:
         for one in seen:
@@ -112,6 +113,7 @@ class Totals:
                 tally = self.arms.setdefault(one.block.arm, Tally())
                 tally.count(one.block)
                 tally.latencies.absorb(one.latencies)
+                self._shared[one.block.arm] = self._shared.get(one.block.arm, 0) + (0 if one.block.early else one.block.requests)
 
     def as_dict(self) -> dict[str, dict[str, t.Any]]:
         """Returns for each arm ``{requests, errors, error_ratio, p50_ms, p95_ms, p99_ms}``; None where there is nothing to tell."""
@@ -122,4 +124,4 @@ class Totals:
 
     def observed_bp(self) -> dict[str, int] | None:
         """Returns the shares that the requests show; None without any."""
-        return observed_bp({arm: tally.requests for arm, tally in self.arms.items()})
+        return observed_bp(self._shared)

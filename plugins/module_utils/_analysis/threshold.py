@@ -130,6 +130,8 @@ class Counted(Threshold):
 
     def _take_in(self, sample: Sample) -> v.Judgement | None:
         blocks = [block for block in sample.reading.blocks if block.metric == self.measure.metric]
+        if isinstance(self.measure, m.Share):
+            blocks = [block for block in blocks if not block.early]
         if self._start is None:
             self._start = sample.at - max((block.seconds for block in blocks), default=0.0)
         named = {block.endpoint for block in blocks if block.endpoint} if self.spec.per_endpoint else set()

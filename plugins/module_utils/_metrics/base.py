@@ -60,6 +60,9 @@ class Block:
     buckets: tuple[tuple[float, float], ...] = ()
     """In ``Reading.before``, of a source with histograms: pairs ``(edge in ms, n)``, "n requests so far took at most that long"."""
 
+    early: bool = False
+    """Whether it begins before the change that the gate watches: what is bad in it counts, and of shares it says nothing."""
+
     def waiting_over(self, limit_ms: float) -> int:
         """Returns how many requests have surely waited *limit_ms* or longer at the end of the block."""
         return max((count for ms, count in self.waiting if ms >= limit_ms), default=0)

@@ -56,7 +56,7 @@ def check(raw: t.Any) -> t.Mapping[str, t.Any] | None:
         return {'at': float(raw['at']), 'complete': bool(raw['complete']), 'blocks': blocks,
                 'processes': {str(name): str(value) for name, value in raw['processes'].items()}}
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise BadInput('The "counters" are not what traffic_weight returned as "counters": give them as they are, or leave them out.') from None
+        raise BadInput('The "counters" are not what traffic_weight returned as such: give them as they are, or leave them out.') from None
 
 
 def blocks_of(mark: t.Mapping[str, t.Any]) -> tuple[Block, ...]:
@@ -90,7 +90,7 @@ def since(mark: t.Mapping[str, t.Any], reading: Reading, now: float) -> Reading:
         latencies = spread({edge: count - sofar.get(edge, 0) for edge, count in one.buckets})
         before.append(replace(one, requests=old['requests'], bad=old['bad'], buckets=()))
         blocks.append(replace(one, seconds=seconds, requests=requests, bad=min(bad, requests), latencies_ms=latencies, buckets=(),
-                              unseen=max(requests - len(latencies), 0)))
+                              unseen=max(requests - len(latencies), 0), early=True))
     return replace(reading, blocks=(*reading.blocks, *blocks), before=tuple(before))
 
 

@@ -131,7 +131,8 @@ class ScrapeSource:
         return base.Block(
             arm, self.name, seconds=seconds, requests=sum(part.requests for part in parts), bad=sum(part.bad for part in parts),
             latencies_ms=tuple(value for part in parts for value in part.latencies_ms), unseen=sum(part.unseen for part in parts),
-            waiting=tuple((ms, sum(part.waiting_over(ms) for part in parts)) for ms in steps), buckets=_added(part.buckets for part in parts))
+            waiting=tuple((ms, sum(part.waiting_over(ms) for part in parts)) for ms in steps),
+            buckets=_added(part.buckets for part in parts))
 
     def _parse(self, name: str, text: str) -> list[exposition.Sample]:
         try:
