@@ -144,6 +144,9 @@ candidate:
     disruption_budget:
       description: Name of its PodDisruptionBudget.
       type: str
+    version:
+      description: The version that it runs, by the annotation C(progressive.delivery/version) or the label C(app.kubernetes.io/version).
+      type: str
 survivor:
   description: The survivor as it was before.
   returned: when O(survivor) is given

@@ -48,6 +48,7 @@ def test_a_good_version_takes_over_everywhere_and_no_request_is_lost(lab):
     assert (result['outcome'], result['failed']) == ('promoted', 0)
     assert [stage['configured_bp'] for stage in result['stages']] == [500, 2000, 5000, 10000]
     assert set.union(*versions(lab).values()) == {'5.1'}
+    assert 'promoted  shop 5.0 → 5.1' in done.stdout, 'the workload says what runs where no router knows it yet'
     back = lab.play('rollback.yml')
     assert back.returncode == 0, back.stdout
     assert set.union(*versions(lab).values()) == {'5.0'}

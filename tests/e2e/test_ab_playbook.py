@@ -16,7 +16,7 @@ import pytest
 from e2e_lab import ROOT
 from test_rollout import recap
 
-pytestmark = [pytest.mark.xdist_group('ab_playbook'), pytest.mark.skipif(not shutil.which('prometheus'), reason='needs Prometheus')]
+pytestmark = [pytest.mark.xdist_group('e2e'), pytest.mark.skipif(not shutil.which('prometheus'), reason='needs Prometheus')]
 
 RATE = 150
 

@@ -19,7 +19,7 @@ from haproxy_lab import wait_for
 from receivers import Http
 from test_rollout import taken_out
 
-pytestmark = pytest.mark.xdist_group('alerts')
+pytestmark = pytest.mark.xdist_group('e2e')
 needs_prometheus = pytest.mark.skipif(not shutil.which('prometheus'), reason='Prometheus is not installed')
 
 

@@ -16,7 +16,7 @@ import time
 import pytest
 from e2e_lab import ROOT
 
-pytestmark = pytest.mark.xdist_group('people')
+pytestmark = pytest.mark.xdist_group('e2e')
 
 STAGES = {'delivery_blue_green_stages': [{'share': '100%', 'bake': '2s'}], 'delivery_settle': '0s', 'delivery_min_sample': 1}
 # What these are about is the question: a busy machine, which loses samples of two seconds, must not decide before it.

@@ -22,7 +22,7 @@ import pytest
 from e2e_lab import ROOT
 from haproxy_lab import wait_for
 
-pytestmark = pytest.mark.xdist_group('rollout')
+pytestmark = pytest.mark.xdist_group('e2e')
 
 STAGES = [(500, 'canary'), (2000, 'canary'), (5000, 'green'), (10000, 'green')]
 WINDOW_S = 10.0

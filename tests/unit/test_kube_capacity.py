@@ -100,6 +100,15 @@ def test_what_belongs_to_a_deployment_is_found_by_reference_and_by_labels():
     assert (alone.replicas, alone.ready, alone.autoscaler, alone.budget, alone.healthy) == (5, 4, None, None, None)
 
 
+@pytest.mark.parametrize('annotations, labels, version', [
+    ({'progressive.delivery/version': '5.1+b2'}, {'app.kubernetes.io/version': '5.1_b2'}, '5.1+b2'),
+    ({}, {'app.kubernetes.io/version': '5.0'}, '5.0'), (None, None, None)])
+def test_the_version_that_runs(annotations, labels, version):
+    running = deployment({})
+    running['metadata'].update(annotations=annotations, labels=labels)
+    assert workload('shop', running, 1, [], []).facts()['version'] == version
+
+
 @pytest.mark.parametrize('selector, hit', [
     (None, False), ({}, True), ({'matchLabels': {'a': '1'}}, True), ({'matchLabels': {'a': '2'}}, False),
     ({'matchExpressions': [{'key': 'a', 'operator': 'In', 'values': ['1', '2']}]}, True),

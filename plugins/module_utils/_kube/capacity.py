@@ -18,6 +18,8 @@ from ansible_collections.progressive.delivery.plugins.module_utils._errors impor
 from ansible_collections.progressive.delivery.plugins.module_utils._kube.objects import Obj, annotation
 from ansible_collections.progressive.delivery.plugins.module_utils._split import TOTAL
 
+VERSION = 'progressive.delivery/version'
+"""Annotation of a Deployment: the version that it runs, as the rollout names it."""
 HELD = 'progressive.delivery/scale-down'
 """Annotation of an autoscaler that a rollout keeps from scaling down: its behavior.scaleDown.selectPolicy before."""
 NO_BEHAVIOR = 'default'
@@ -59,11 +61,14 @@ class Workload:
     """Pods that its PodDisruptionBudget counts as healthy, and below that those that it wants; None without one."""
     wanted_healthy: int = 0
     budget: str | None = None
+    version: str | None = None
+    """What the role kubernetes_workload deployed, or else what the recommended label of Kubernetes says."""
 
     def facts(self) -> dict[str, t.Any]:
         return {'name': self.name, 'exists': self.exists, 'replicas': self.replicas, 'ready': self.ready,
                 'autoscaler': self.autoscaler, 'min_replicas': self.lowest if self.autoscaler else None,
-                'max_replicas': self.highest if self.autoscaler else None, 'held': self.held, 'disruption_budget': self.budget}
+                'max_replicas': self.highest if self.autoscaler else None, 'held': self.held, 'disruption_budget': self.budget,
+                'version': self.version}
 
 
 def workload(name: str, deployment: Obj | None, ready: int, autoscalers: t.Iterable[Obj], budgets: t.Iterable[Obj]) -> Workload:
@@ -80,7 +85,8 @@ def workload(name: str, deployment: Obj | None, ready: int, autoscalers: t.Itera
         autoscaler=scaler and scaler['metadata']['name'], lowest=scaler['spec'].get('minReplicas', 1) if scaler else 0,
         highest=scaler['spec']['maxReplicas'] if scaler else 0,
         shrinks=scaler is not None and scale_down(scaler) != DISABLED, held=annotation(scaler, HELD) is not None,
-        budget=budget and budget['metadata']['name'], healthy=status.get('currentHealthy'), wanted_healthy=status.get('desiredHealthy', 0))
+        budget=budget and budget['metadata']['name'], healthy=status.get('currentHealthy'), wanted_healthy=status.get('desiredHealthy', 0),
+        version=annotation(deployment, VERSION) or (deployment['metadata'].get('labels') or {}).get('app.kubernetes.io/version'))
 
 
 def scale_down(scaler: Obj) -> str:
