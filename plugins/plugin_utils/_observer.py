@@ -15,6 +15,7 @@ gone, which it tells too. What it is to do comes over its standard input, so tha
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -164,11 +165,19 @@ def start(orders: Orders, environment: t.Mapping[str, str]) -> int:
     return child.pid
 
 
+def _step_back() -> None:
+    """Lets the rollout have the processor: playbooks that tell people begin in the moment in which a stage does."""
+    os.nice(_NICE)
+    # A session is an autogroup where the kernel makes them (sched(7)): among those, only the group's own nice value counts.
+    with contextlib.suppress(OSError), open('/proc/self/autogroup', 'w', encoding='ascii') as group:
+        group.write(str(_NICE))
+
+
 def main() -> None:
     orders = Orders(**json.load(sys.stdin))
     # What it was started with must not stay the input of those that it starts.
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.nice(_NICE)
+    _step_back()
     journal = Journal(orders.journal, orders.rollout)
 
     def trouble(channel: str) -> t.Callable[[str, str], None]:

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -47,6 +48,17 @@ def observe(tmp_path, text, alive=True, **orders):
     _pid, status = os.waitpid(child, 0)
     assert status == 0
     return [json.loads(line) for line in journal.read_text().splitlines()], time.monotonic() - began
+
+
+def test_it_gives_way_to_the_rollout():
+    # In a session of its own, where the nice value of the process alone counts for nothing against other sessions.
+    code = ('import os; from ansible_collections.progressive.delivery.plugins.plugin_utils import _observer; _observer._step_back(); '
+            'print(os.nice(0)); print(open("/proc/self/autogroup").read())')
+    done = subprocess.run([sys.executable, '-c', code], env={**os.environ, 'PYTHONPATH': str(ROOT / '.collections')}, capture_output=True,
+                          text=True, start_new_session=True, check=False)
+    nice, group = done.stdout.split('\n', 1)
+    assert int(nice) >= 10, done.stderr
+    assert not group.startswith('/autogroup') or group.split()[-2:] == ['nice', '10']
 
 
 def test_metrics_and_annotations_of_a_rollout_that_went_back(tmp_path, grafana):
