@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -20,6 +21,11 @@ else:
     # How long an example takes says more about the machine than about the code.
     settings.register_profile('delivery', deadline=None)
     settings.load_profile('delivery')
+
+
+# A shell starts what stands behind a `&` with SIGINT ignored, and so would be every playbook that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
