@@ -22,7 +22,7 @@ test-kubernetes: cluster-images cluster-tests ## the checks that need a cluster;
 cluster-tests: venv-dev lab-setup ## all that needs a cluster, in one
 	@$(BIN)/python cluster/cluster.py run -- $(MAKE) --no-print-directory --keep-going kubernetes molecule-cluster
 
-# Both wait a lot: side by side they take half the time.
+# Both wait a lot, so they go side by side.
 kubernetes: venv-dev lab-setup
 	@$(STEP) $@ $(BIN)/python cluster/cluster.py run -- $(PYTEST) --no-loadscope-reorder tests/cluster tests/contract $(TESTS)
 
